@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+# Every test program, found by its name and place, and how CTest runs it.
+#   ctest -L unit      one program per module              tests/unit/test_*.c
+#   ctest -L kernels   SIMD against the portable twins     tests/kernels/{check,simde}_*.c
+#   ctest -L fuzz      the fuzz targets over saved inputs  tests/fuzz/fuzz_*.c
+#   ctest -L cli       the command, from outside           tests/cli/*.sh
+
+set(tests ${PROJECT_SOURCE_DIR}/tests)
+
+add_library(lb_testing INTERFACE)
+lb_require(lb_testing libcmocka-dev cmocka)
+target_include_directories(lb_testing INTERFACE ${tests})
+target_link_libraries(lb_testing INTERFACE lb_cli lowbit_static lb_dependencies lb_options)
+
+# One program from one file, run from the source folder under the name LABEL/STEM.
+function(lb_add_test source label)
+    get_filename_component(program ${source} NAME_WE)
+    string(REGEX REPLACE "^(test|check)_" "" stem ${program})
+    add_executable(${program} ${source})
+    target_link_libraries(${program} PRIVATE lb_testing)
+    add_test(NAME ${label}/${stem} COMMAND ${program} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(${label}/${stem} PROPERTIES LABELS ${label} TIMEOUT 300)
+endfunction()
+
+file(GLOB unit_tests CONFIGURE_DEPENDS ${tests}/unit/test_*.c)
+foreach(source IN LISTS unit_tests)
+    lb_add_test(${source} unit)
+endforeach()
+
+file(GLOB kernel_tests CONFIGURE_DEPENDS ${tests}/kernels/check_*.c)
+foreach(source IN LISTS kernel_tests)
+    lb_add_test(${source} kernels)
+endforeach()
+
+# AVX-512 code run on any machine through SIMDe's emulation, where that is installed.
+find_path(LB_SIMDE_INCLUDE simde/x86/avx512.h)
+file(GLOB simde_tests CONFIGURE_DEPENDS ${tests}/kernels/simde_*.c)
+if(LB_SIMDE_INCLUDE AND NOT LB_REF_ONLY)
+    foreach(source IN LISTS simde_tests)
+        lb_add_test(${source} kernels)
+        get_filename_component(program ${source} NAME_WE)
+        target_include_directories(${program} SYSTEM PRIVATE ${LB_SIMDE_INCLUDE})
+    endforeach()
+elseif(simde_tests)
+    message(STATUS "No SIMDe (Debian: apt install libsimde-dev): its tests are left out")
+endif()
+
+# ---- Fuzz targets: libFuzzer programs, or a replay of the saved inputs ------------------------------
+file(GLOB fuzz_targets CONFIGURE_DEPENDS ${tests}/fuzz/fuzz_*.c)
+foreach(source IN LISTS fuzz_targets)
+    get_filename_component(program ${source} NAME_WE)
+    string(REGEX REPLACE "^fuzz_" "" stem ${program})
+    set(corpus ${tests}/fuzz/corpus/${stem})
+    add_executable(${program} ${source})
+    target_link_libraries(${program} PRIVATE lowbit_static lb_dependencies lb_options)
+    if(LB_FUZZ)
+        target_link_options(${program} PRIVATE -fsanitize=fuzzer)
+        set(arguments -runs=0 ${corpus})
+    else()
+        target_sources(${program} PRIVATE ${tests}/fuzz/replay.c)
+        set(arguments ${corpus})
+    endif()
+    add_test(NAME fuzz/${stem} COMMAND ${program} ${arguments} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(fuzz/${stem} PROPERTIES LABELS fuzz TIMEOUT 300)
+endforeach()
+
+# ---- The command, from outside ----------------------------------------------------------------------
+file(GLOB cli_tests CONFIGURE_DEPENDS ${tests}/cli/*.sh)
+foreach(source IN LISTS cli_tests)
+    get_filename_component(stem ${source} NAME_WE)
+    add_test(NAME cli/${stem} COMMAND bash ${source} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(cli/${stem} PROPERTIES LABELS cli TIMEOUT 600
+        ENVIRONMENT "LOWBIT=$<TARGET_FILE:lowbit>;LB_BUILD=${PROJECT_BINARY_DIR}")
+endforeach()
+
+# ---- Every public header alone, as C11 and as C++17 -------------------------------------------------
+include(CheckLanguage)
+check_language(CXX)
+if(CMAKE_CXX_COMPILER)
+    enable_language(CXX)
+endif()
+file(GLOB public_headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/include/lowbit/*.h)
+set(c_units)
+set(cxx_units)
+foreach(header IN LISTS public_headers)
+    get_filename_component(stem ${header} NAME_WE)
+    foreach(extension c cpp)
+        set(unit ${PROJECT_BINARY_DIR}/generated/header_${stem}.${extension})
+        file(CONFIGURE OUTPUT ${unit} @ONLY CONTENT
+            "#include \"lowbit/${stem}.h\"\nint lb_header_${stem}(void);\nint lb_header_${stem}(void) { return 0; }\n")
+    endforeach()
+    list(APPEND c_units ${PROJECT_BINARY_DIR}/generated/header_${stem}.c)
+    list(APPEND cxx_units ${PROJECT_BINARY_DIR}/generated/header_${stem}.cpp)
+endforeach()
+add_library(lb_headers_c OBJECT ${c_units})
+target_link_libraries(lb_headers_c PRIVATE lb_options)
+if(CMAKE_CXX_COMPILER)
+    add_library(lb_headers_cxx OBJECT ${cxx_units})
+    target_link_libraries(lb_headers_cxx PRIVATE lb_options)
+    set_target_properties(lb_headers_cxx PROPERTIES CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON
+        CXX_EXTENSIONS OFF)
+endif()
+
+# ---- Benches: programs only, run by hand or by `make bench` -----------------------------------------
+file(GLOB benches CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*.c)
+foreach(source IN LISTS benches)
+    get_filename_component(program ${source} NAME_WE)
+    add_executable(${program} ${source})
+    target_include_directories(${program} PRIVATE ${tests})
+    target_link_libraries(${program} PRIVATE lowbit_static lb_dependencies lb_options)
+endforeach()

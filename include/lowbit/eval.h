@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * How good a model is on a text, and how far it is from another one: perplexity and divergence.
+ *
+ * Divergence runs both models side by side, a batch of windows at a time, so that nothing of the size
+ * of the logits is ever stored. Scores are sums in double of log-sum-exp in double.
+ */
+#ifndef LOWBIT_EVAL_H
+#define LOWBIT_EVAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lowbit/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum lb_protocol {
+    /* The text is tokenized once, BOS at its very start where the tokenizer adds one, and cut into
+     * windows of ctx tokens; an incomplete last one is dropped; each window starts from an empty
+     * context, and every position but the first is scored. */
+    LB_PROTOCOL_FULL,
+    /* As llama.cpp's perplexity tool: windows of ctx, whose first token BOS replaces where the
+     * tokenizer adds one; only the second half of each window is scored. */
+    LB_PROTOCOL_HALF
+} lb_protocol;
+
+typedef struct lb_eval_options {
+    size_t struct_size;     /* sizeof(lb_eval_options) */
+    const char *model;
+    const char *against;    /* reference model, or NULL */
+    const char *text;       /* file */
+    lb_protocol protocol;
+    size_t ctx;             /* 0: 2048 (half: 512), or the model's maximum where that is less */
+    size_t tokens;          /* keep the first so many ids; 0: all */
+    const char *weights;    /* round the linear layers of `model` to this format first (RTN); NULL */
+    const char *act;        /* round the inputs of its linear layers to this format; NULL */
+    const char *cpu;        /* cap of the instruction sets; NULL: the best */
+    lb_progress progress;
+} lb_eval_options;
+
+LB_API void lb_eval_options_init(lb_eval_options *options);
+
+typedef struct lb_score {
+    double nll_mean; /* nats */
+    double nll_stderr;
+    double perplexity, perplexity_stderr;
+} lb_score;
+
+typedef struct lb_eval_result {
+    size_t ctx, windows, tokens; /* tokens: scored positions */
+    lb_score model, reference;   /* reference: only with `against` */
+    /* Over the same positions, KL(reference || model) in nats. */
+    double kl_mean, kl_stderr, kl_median, kl_p99;
+    double top1_agreement, top1_stderr; /* per cent */
+    double seconds;
+    size_t peak_rss_bytes;
+} lb_eval_result;
+
+LB_API lb_status lb_evaluate(const lb_eval_options *options, lb_eval_result *result, lb_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A model that answers: opened once, then asked as often as one likes.
+ *
+ *     lb_generator_options open_options = LB_GENERATOR_OPTIONS_INIT;
+ *     lb_generate_options options = LB_GENERATE_OPTIONS_INIT;
+ *     lb_generator *generator;
+ *     options.on_text = print_piece;
+ *     if (lb_generator_open("./model", &open_options, &generator, &err) == LB_OK) {
+ *         lb_generate_text(generator, "Once upon a time", 16, &options, NULL, &err);
+ *         lb_generator_close(generator);
+ *     }
+ */
+#ifndef LOWBIT_GENERATE_H
+#define LOWBIT_GENERATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lowbit/status.h"
+#include "lowbit/tokenizer.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct lb_generator lb_generator;
+
+/* Initialise with the macro (NULL in a call means just that); fields are only ever appended. */
+typedef struct lb_generator_options {
+    size_t struct_size;
+    size_t context;       /* tokens of prompt and answer together; 0: the model's limit, at most 8192 */
+    const char *cpu;      /* "ref", "avx2", "avx512": no instructions beyond these; NULL: the best */
+    lb_progress progress; /* while loading */
+} lb_generator_options;
+
+#define LB_GENERATOR_OPTIONS_INIT {sizeof(lb_generator_options), 0, 0, {0, 0}}
+
+/* Loads a Hugging Face folder, a lowbit folder or a GGUF file, with its tokenizer. A tokenizer that has
+ * ids beyond the model's embedding is refused. The caller closes it. */
+LB_API lb_status lb_generator_open(const char *model_path, const lb_generator_options *options,
+                                   lb_generator **out, lb_error *err);
+LB_API void lb_generator_close(lb_generator *generator);
+
+/* The model's own tokenizer: valid as long as the generator. */
+LB_API const lb_tokenizer *lb_generator_tokenizer(const lb_generator *generator);
+LB_API size_t lb_generator_context(const lb_generator *generator);
+
+/* Gets the next piece of the answer: whole UTF-8 characters, length > 0, valid during the call. A
+ * non-zero return ends the generation with LB_STOP_CALLER. */
+typedef int (*lb_generate_fn)(void *user, const char *text, size_t length);
+
+typedef struct lb_generate_options {
+    size_t struct_size;
+    size_t max_tokens;     /* 0: until the model ends, or the context is full */
+    double temperature;    /* 0: always the likeliest token */
+    size_t top_k;          /* 0: all */
+    double top_p;          /* 1: all */
+    double min_p;          /* 0: all */
+    double repeat_penalty; /* 1: none */
+    size_t repeat_window;  /* tokens that the penalty looks back on */
+    uint64_t seed;
+    bool ignore_end; /* go on after an end token */
+    lb_generate_fn on_text;
+    void *user;
+    lb_progress progress; /* asked before every piece of work; its non-zero return cancels */
+} lb_generate_options;
+
+#define LB_GENERATE_OPTIONS_INIT \
+    {sizeof(lb_generate_options), 128, 0.8, 40, 0.95, 0.05, 1.0, 64, 42, false, 0, 0, {0, 0}}
+
+typedef enum lb_stop {
+    LB_STOP_LENGTH = 0,  /* max_tokens were generated */
+    LB_STOP_END = 1,     /* the model said that it is done */
+    LB_STOP_CONTEXT = 2, /* the context is full (only with max_tokens 0) */
+    LB_STOP_CALLER = 3   /* on_text asked to stop */
+} lb_stop;
+
+typedef struct lb_generate_result {
+    size_t prompt_tokens;    /* of the whole prompt */
+    size_t reused_tokens;    /* of those, still in memory from the call before */
+    size_t generated_tokens; /* an end token included */
+    double prompt_seconds, decode_seconds;
+    lb_stop stop;
+} lb_generate_result;
+
+/* Continues ids [count]. What the prompt has in common with the tokens of the call before is not
+ * computed again. A prompt that leaves no room for max_tokens is LB_EINVAL, before anything is
+ * computed. *result (may be NULL) is filled in on failure too, as far as it went; cancelling is
+ * LB_ECANCELED. Reproducible: the same model, ids, options and seed give the same text on the same
+ * kernels, at any number of threads. */
+LB_API lb_status lb_generate(lb_generator *generator, const uint32_t *ids, size_t count,
+                             const lb_generate_options *options, lb_generate_result *result, lb_error *err);
+
+/* The same for text [length], tokenized as the model's tokenizer does it by default. */
+LB_API lb_status lb_generate_text(lb_generator *generator, const char *text, size_t length,
+                                  const lb_generate_options *options, lb_generate_result *result,
+                                  lb_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The main job: a checkpoint in, a quantized checkpoint out.
+ *
+ * A run checks first everything that can be checked (output path, disk, memory, tensor shapes,
+ * tokenizer), then quantizes block by block; each finished block is durable. Interrupted runs resume
+ * and give the bytes that an unbroken run gives. The same options and seed give the same bytes at any
+ * thread count.
+ */
+#ifndef LOWBIT_QUANTIZE_H
+#define LOWBIT_QUANTIZE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lowbit/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct lb_quantize_options {
+    size_t struct_size;   /* sizeof(lb_quantize_options), so that fields can be added */
+    const char *model;    /* Hugging Face folder or GGUF file */
+    const char *output;   /* folder to make; must not exist. NULL with dry_run: not checked */
+    const char *format;   /* "int4-g128", ... */
+    const char *method;   /* "rtn", "gptq" */
+    const char *fit;      /* "search" (importance-weighted) or "range" (extremes only) */
+    const char *order;    /* GPTQ's column order: "group", "act", "none" */
+    double damp;          /* added to the Hessian's diagonal, as a share of its mean; 0..10 */
+    const char *calibration; /* text file; NULL: the built-in text for methods that need one, and no
+                              * calibration for the others */
+    size_t samples, seqlen;  /* calibration windows and tokens in each */
+    uint64_t seed;
+    const char *const *layer_rules; /* "PATTERN=FORMAT"; the last that matches wins */
+    size_t layer_rule_count;
+    bool resume;
+    bool dry_run;         /* everything up to the first minute of work, then stop */
+    const char *cpu;      /* cap of the instruction sets: "ref", "avx2", "avx512"; NULL: the best */
+    lb_progress progress;
+} lb_quantize_options;
+
+/* int4-g128 by GPTQ with the scale search and 128 windows of 512 tokens. */
+LB_API void lb_quantize_options_init(lb_quantize_options *options);
+
+typedef struct lb_quantize_layer {
+    char name[128];
+    char format[32];
+    double bits_per_weight;
+    double relative_error; /* output energy of the rounding error over the layer's own, on calibration
+                            * inputs; of the weights alone where there is no calibration */
+} lb_quantize_layer;
+
+typedef struct lb_quantize_result {
+    char recipe[1024];           /* JSON object */
+    lb_quantize_layer *layers;   /* every linear layer of every block, in order */
+    size_t layer_count;
+    double *block_errors;        /* [block_count]: energy of the difference between the quantized and
+                                  * the original activations after the block; NaN without calibration */
+    size_t block_count;
+    uint64_t weights, quantized_weights;
+    uint64_t bytes, quantized_bytes; /* of tensor data */
+    uint64_t file_bytes;         /* of all files; 0 in a dry run */
+    double bits_per_weight;      /* 8 * bytes / weights: embeddings and norms included */
+    double quantized_bits_per_weight; /* the same of quantized layers alone */
+    size_t samples, seqlen;      /* calibration windows really used */
+    size_t resumed_blocks;       /* taken over from an interrupted run */
+    double seconds_load, seconds_capture, seconds_hessian, seconds_solve, seconds_write, seconds;
+    size_t memory_bytes;         /* estimate made beforehand, without the mapped model */
+    size_t disk_free_bytes;
+    size_t peak_rss_bytes;
+} lb_quantize_result;
+
+/* Runs the job. LB_ECANCELED when the progress callback asks to stop: what is finished is kept in
+ * OUTPUT.partial, and the same options with resume = true go on. *result is valid on success only;
+ * release it with lb_quantize_result_free. */
+LB_API lb_status lb_quantize(const lb_quantize_options *options, lb_quantize_result *result, lb_error *err);
+LB_API void lb_quantize_result_free(lb_quantize_result *result);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT
+ * lowbit bench: how fast a model runs on this machine, and how far that is from what memory allows. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/thread.h"
+#include "cli/args.h"
+#include "cli/command.h"
+#include "cli/output.h"
+#include "cli/progress.h"
+#include "infer/bench.h"
+#include "kernels/bandwidth.h"
+
+enum { MAX_FORMATS = 32, BANDWIDTH_REPEATS = 5 };
+
+typedef struct bench_args {
+    lb_common_args common;
+    const char *model, *formats, *head;
+    size_t prompt, generate, repeats;
+} bench_args;
+
+static const lb_arg options[] = {
+    {"MODEL", LB_ARG_OPERAND, offsetof(bench_args, model),
+     .help = "a Hugging Face folder, a folder that lowbit wrote, or a GGUF file"},
+    {"--prompt", LB_ARG_SIZE, offsetof(bench_args, prompt), .low = 1, .high = 1 << 20, .preset = "128",
+     .help = "tokens in the prompt"},
+    {"--gen", LB_ARG_SIZE, offsetof(bench_args, generate), .low = 1, .high = 1 << 20, .preset = "64",
+     .help = "tokens to generate after it"},
+    {"--repeat", LB_ARG_SIZE, offsetof(bench_args, repeats), .low = 1, .high = 1000, .preset = "3",
+     .help = "how often; medians are reported"},
+    {"--formats", LB_ARG_STRING, offsetof(bench_args, formats), .value = "LIST",
+     .preset = "int2-g64,int3-g64,int4-g64,int5-g64,int6-g64,int8-g64",
+     .help = "round a float model's layers to these, too; \"none\" for the model alone"},
+    {"--head", LB_ARG_STRING, offsetof(bench_args, head), .value = "FORMAT", .shown = "as stored",
+     .help = "in those rows, round the head to this"},
+};
+static const lb_arg_spec spec = {
+    "bench", "Measures how fast a model reads a prompt and generates, next to the speed of memory.", options,
+    sizeof options / sizeof *options, sizeof(bench_args), "lowbit bench ./model --formats int3-g64,int4-g64",
+    "MB/token: weights that one generated token reads, the head included, the KV cache not.\n"
+    "products: milliseconds of a generated token that go into matrix products; other: the rest.\n"
+    "of memory: share of the read bandwidth of as many threads, measured over 512 MiB. Weights that fit\n"
+    "into a cache can exceed 100%."};
+
+/* "a,b,c" -> formats [*count]. */
+static lb_status parse_formats(const char *list, lb_format *formats, size_t *count, lb_error *err)
+{
+    *count = 0;
+    if (strcmp(list, "none") == 0)
+        return LB_OK;
+    while (*list) {
+        const size_t length = strcspn(list, ",");
+        char name[LB_FORMAT_NAME_BYTES];
+        if (*count == MAX_FORMATS)
+            return lb_fail(err, LB_EINVAL, "--formats lists more than %d formats", MAX_FORMATS);
+        snprintf(name, sizeof name, "%.*s", (int)(length < sizeof name ? length : sizeof name - 1), list);
+        LB_TRY(lb_format_parse(name, &formats[*count], err));
+        ++*count;
+        list += length + (list[length] == ',');
+    }
+    return LB_OK;
+}
+
+/* Everything that is printed. */
+typedef struct report {
+    lb_bench_row rows[1 + MAX_FORMATS];
+    size_t count;
+    double bandwidth; /* GB a second */
+    const char *kernel;
+    unsigned threads;
+} report;
+
+static double rate_of(const lb_bench_row *row)
+{
+    return (double)row->token_bytes * row->decode.median / 1e9;
+}
+
+static json_t *row_json(const report *r, const lb_bench_row *row)
+{
+    return json_pack("{s:f, s:f, s:I, s:f, s:i, s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
+                     "prompt_tokens_per_s", row->prompt.median, "decode_tokens_per_s", row->decode.median,
+                     "bytes_per_token", (json_int_t)row->token_bytes, "bandwidth_share",
+                     rate_of(row) / r->bandwidth, "threads", (int)r->threads, "kernel", r->kernel, "format",
+                     row->format, "layer_bits_per_weight", row->layer_bits, "gb_per_s", rate_of(row),
+                     "prompt_tokens_per_s_min", row->prompt.low, "prompt_tokens_per_s_max", row->prompt.high,
+                     "decode_tokens_per_s_min", row->decode.low, "decode_tokens_per_s_max", row->decode.high,
+                     "product_ms_per_token", 1e3 * row->products.median, "other_ms_per_token",
+                     1e3 * (1 / row->decode.median - row->products.median));
+}
+
+static lb_status print_json(const report *r, const char *model, lb_error *err)
+{
+    json_t *object = row_json(r, &r->rows[0]), *list = json_array();
+    int failed = json_object_set_new(object, "model", json_string(model));
+    failed |= json_object_set_new(object, "read_bandwidth_gb_per_s", json_real(r->bandwidth));
+    for (size_t i = 1; i < r->count; i++)
+        failed |= json_array_append_new(list, row_json(r, &r->rows[i]));
+    failed |= json_object_set_new(object, "formats", list);
+    if (failed) {
+        json_decref(object);
+        return lb_fail(err, LB_ENOMEM, "no memory for the JSON");
+    }
+    return lb_output_json(object, err);
+}
+
+static void print_table(const report *r)
+{
+    char prompt[64], decode[64];
+    printf("%s, %u thread%s, %s kernels, reads memory at %.1f GB/s\n\n", lb_cpu_model(), r->threads,
+           r->threads == 1 ? "" : "s", r->kernel, r->bandwidth);
+    printf("%-12s %7s %25s %25s %9s %6s %9s %9s %7s\n", "", "layers:", "prompt", "decode", "", "", "", "products",
+           "other");
+    printf("%-12s %7s %25s %25s %9s %6s %9s %9s %7s\n", "format", "bits/w", "tokens/s (min-max)",
+           "tokens/s (min-max)", "MB/token", "GB/s", "of memory", "ms/token", "ms");
+    for (size_t i = 0; i < r->count; i++) {
+        const lb_bench_row *row = &r->rows[i];
+        snprintf(prompt, sizeof prompt, "%.1f (%.1f-%.1f)", row->prompt.median, row->prompt.low, row->prompt.high);
+        snprintf(decode, sizeof decode, "%.1f (%.1f-%.1f)", row->decode.median, row->decode.low, row->decode.high);
+        printf("%-12s %7.3f %25s %25s %9.2f %6.1f %8.0f%% %9.3f %7.3f\n", row->format, row->layer_bits, prompt,
+               decode, (double)row->token_bytes / 1e6, rate_of(row), 100 * rate_of(row) / r->bandwidth,
+               1e3 * row->products.median, 1e3 * (1 / row->decode.median - row->products.median));
+    }
+}
+
+static lb_status bench_model(const bench_args *args, const lb_progress *progress, report *r, lb_error *err)
+{
+    lb_resident model = {0};
+    lb_format formats[MAX_FORMATS], head;
+    lb_bench_options o = {.prompt = args->prompt, .generate = args->generate, .repeats = args->repeats,
+                          .level = args->common.level, .seed = args->common.seed, .formats = formats,
+                          .head = args->head ? &head : NULL, .progress = *progress};
+    const lb_kernels *kernels = lb_kernels_get(args->common.level);
+    LB_TRY(parse_formats(args->formats, formats, &o.format_count, err));
+    if (args->head)
+        LB_TRY(lb_format_parse(args->head, &head, err));
+    LB_TRY(lb_resident_load(args->model, progress, &model, err));
+    if (lb_resident_is_quantized(&model))
+        o.format_count = 0;
+    lb_status st = lb_bench_model(&model, &o, r->rows, err);
+    lb_resident_free(&model);
+    if (st == LB_OK)
+        st = lb_read_bandwidth(kernels, LB_BANDWIDTH_BYTES, BANDWIDTH_REPEATS, &r->bandwidth, err);
+    r->count = 1 + o.format_count;
+    r->kernel = lb_cpu_level_name(kernels->level);
+    r->threads = lb_thread_count();
+    return st;
+}
+
+int cmd_bench(int argc, char **argv)
+{
+    bench_args args;
+    lb_cli_progress progress;
+    report r = {0};
+    lb_error err;
+    int code;
+    if (!lb_args_parse(&spec, argc, argv, &args, &code))
+        return code;
+    const lb_progress tell = lb_cli_progress_begin(&progress, args.common.quiet || args.common.json);
+    lb_status st = bench_model(&args, &tell, &r, &err);
+    lb_cli_progress_end(&progress);
+    if (st == LB_OK && args.common.json)
+        st = print_json(&r, args.model, &err);
+    else if (st == LB_OK)
+        print_table(&r);
+    return st == LB_OK ? LB_EXIT_DONE : lb_cli_failed("bench", &err, false);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What a number format is, to everything that uses one.
+ *
+ * A format cuts a row of weights into groups along the input dimension. A group has parameters (a
+ * scale and a zero point, say), which say which real values its elements may take, and an element
+ * has a code, which says which of them it takes. Four operations are enough for every method:
+ *
+ *   fit    weights and their importance -> parameters of the group
+ *   round  parameters, weights          -> codes of the nearest values
+ *   value  parameters, codes            -> the values
+ *   pack   codes, parameters            -> bytes, and back (unpack)
+ *
+ * Methods see this interface only: they know no format by name. Formats know no method.
+ * The last group of a row is short where the group size does not divide the row.
+ */
+#ifndef LB_FORMATS_FORMAT_H
+#define LB_FORMATS_FORMAT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum {
+    LB_FORMAT_NAME_BYTES = 32,
+    LB_FORMAT_MAX_PARAMS = 8, /* floats that describe one group */
+    LB_FORMAT_MAX_PARTS = 4   /* byte arrays that a packed row consists of */
+};
+
+/* How `fit` chooses. */
+typedef enum lb_fit {
+    LB_FIT_RANGE, /* from the group's extremes alone */
+    LB_FIT_SEARCH /* the candidate with the least importance-weighted squared error */
+} lb_fit;
+
+typedef struct lb_format lb_format;
+
+/* One of the byte arrays that a packed row consists of. */
+typedef struct lb_format_part {
+    const char *name;    /* "codes", "scales": the tensor's suffix in a checkpoint */
+    unsigned elem_bytes; /* 1: packed bits; 2: f16 */
+    size_t row_bytes;
+} lb_format_part;
+
+typedef struct lb_format_ops {
+    const char *family; /* "int" */
+    const char *syntax; /* for messages: "intB-gG, B = 2..8, ..." */
+
+    /* Fills *out and returns true when `name` belongs to this family and is well formed. */
+    bool (*parse)(const char *name, lb_format *out);
+
+    /* w [n], importance [n] (> 0) or NULL for equal weights -> params [format->params]. */
+    void (*fit)(const lb_format *format, const float *w, const float *importance, size_t n, lb_fit how,
+                float *params);
+    void (*round)(const lb_format *format, const float *params, const float *w, size_t n, uint8_t *codes);
+    void (*value)(const lb_format *format, const float *params, const uint8_t *codes, size_t n, float *w);
+
+    /* Storage: the byte arrays that a row of `cols` weights consists of; returns how many. Part 0 is
+     * always the codes. */
+    unsigned (*parts)(const lb_format *format, size_t cols, lb_format_part out[LB_FORMAT_MAX_PARTS]);
+    void (*pack)(const lb_format *format, const uint8_t *codes, const float *params, size_t cols,
+                 uint8_t *const *parts);
+    /* Checks what it reads: a scale that is not finite is LB_EFORMAT. */
+    lb_status (*unpack)(const lb_format *format, const uint8_t *const *parts, size_t cols, uint8_t *codes,
+                        float *params, lb_error *err);
+} lb_format_ops;
+
+struct lb_format {
+    char name[LB_FORMAT_NAME_BYTES]; /* canonical */
+    const lb_format_ops *ops;        /* NULL for f32, f16 and bf16: stored as they are */
+    unsigned bits;                   /* bits of a code */
+    size_t group;                    /* elements a group; 0: the whole row */
+    bool symmetric;
+    unsigned params; /* floats that describe one group, at most LB_FORMAT_MAX_PARAMS */
+};
+
+/* The format of that name; LB_EINVAL with the list of what there is. */
+lb_status lb_format_parse(const char *name, lb_format *out, lb_error *err);
+
+/* f32, f16 and bf16 are formats too: "leave this layer alone". */
+bool lb_format_is_float(const lb_format *format);
+
+/* Groups in a row of `cols`, and the size of group g. */
+size_t lb_format_groups(const lb_format *format, size_t cols);
+size_t lb_format_group_size(const lb_format *format, size_t cols, size_t g);
+
+/* Bytes of a row as stored, parameters included. */
+size_t lb_format_row_bytes(const lb_format *format, size_t cols);
+
+/* The family that a name's beginning stands for, by index, for listings; NULL past the end. */
+const lb_format_ops *lb_format_family(size_t index);
+
+/* fit + round of a whole row: w [cols] -> codes [cols], params [groups * format->params]. */
+void lb_format_encode_row(const lb_format *format, const float *w, const float *importance, size_t cols,
+                          lb_fit how, uint8_t *codes, float *params);
+/* value of a whole row. */
+void lb_format_decode_row(const lb_format *format, const uint8_t *codes, const float *params, size_t cols,
+                          float *w);
+
+#endif

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT
+ * See int.h for the format; the search follows arXiv:2512.04746 (symmetric grid of scales weighted by
+ * channel importance), to which a least-squares polish of the winner and the asymmetric case are ours. */
+#include "formats/int.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "formats/bits.h"
+
+static bool parse_int(const char *name, lb_format *out)
+{
+    unsigned bits;
+    size_t group;
+    int used = 0;
+    if (sscanf(name, "int%1u-row%n", &bits, &used) == 1 && used > 0)
+        group = 0;
+    else if (sscanf(name, "int%1u-g%4zu%n", &bits, &group, &used) != 2 || used == 0)
+        return false;
+    const char *rest = name + used;
+    bool symmetric = *rest == '\0' || strcmp(rest, "-sym") == 0;
+    if (!symmetric && strcmp(rest, "-asym") != 0)
+        return false;
+    if (bits < 2 || bits > 8 || !(group == 0 || group == 32 || group == 64 || group == 128 || group == 256))
+        return false;
+    *out = (lb_format){
+        .ops = &lb_int_format, .bits = bits, .group = group, .symmetric = symmetric, .params = LB_INT_PARAMS};
+    char size[16] = "row";
+    if (group)
+        snprintf(size, sizeof size, "g%zu", group);
+    snprintf(out->name, sizeof out->name, "int%u-%s%s", bits, size, symmetric ? "" : "-asym");
+    /* sscanf forgives blanks, signs and leading zeros; a name must be spelled as it is printed. */
+    return strncmp(name, out->name, (size_t)used) == 0;
+}
+
+/* The nearest integer to x, ties to even, held to [low, high] (integers of at most 2^21). Adding and
+ * taking away 1.5 * 2^23 leaves a float no room for a fraction; plain C that every compiler
+ * vectorises, where rintf needs SSE4.1. */
+static inline float round_within(float x, float low, float high)
+{
+    const float no_fraction = 12582912.0f;
+    x = x < low ? low : x;
+    x = x > high ? high : x;
+    return (x + no_fraction) - no_fraction;
+}
+
+/* A scale that storage can hold: f16, and not zero unless it was. */
+static float storable_scale(float scale)
+{
+    float rounded = lb_round_to_f16(scale);
+    if (rounded == 0.0f && scale != 0.0f)
+        rounded = scale > 0.0f ? 0x1p-24f : -0x1p-24f;
+    return rounded;
+}
+
+typedef struct extremes {
+    float low, high; /* low <= 0 <= high */
+} extremes;
+
+static extremes find_extremes(const float *w, size_t n)
+{
+    extremes e = {0.0f, 0.0f};
+    for (size_t i = 0; i < n; i++) {
+        e.low = w[i] < e.low ? w[i] : e.low;
+        e.high = w[i] > e.high ? w[i] : e.high;
+    }
+    return e;
+}
+
+static void fit_range(const lb_format *format, extremes e, float *params)
+{
+    if (format->symmetric) {
+        float half = (float)(1u << (format->bits - 1));
+        float largest = e.high >= -e.low ? e.high : e.low;
+        params[LB_INT_SCALE] = storable_scale(-largest / half);
+        params[LB_INT_ZERO] = half;
+        return;
+    }
+    float top = (float)((1u << format->bits) - 1);
+    float scale = storable_scale((e.high - e.low) / top);
+    params[LB_INT_SCALE] = scale;
+    params[LB_INT_ZERO] = scale == 0.0f ? 0.0f : round_within(-e.low / scale, 0.0f, top);
+}
+
+/* The best candidate so far, and what the candidates are judged on. */
+typedef struct search {
+    const float *w, *importance;
+    size_t n;
+    float top;          /* largest code */
+    double best_error;
+    float *best_params; /* scale, zero */
+} search;
+
+static double weighted_error(const search *s, float scale, float zero)
+{
+    const float inverse = 1.0f / scale;
+    double total = 0.0;
+    for (size_t begin = 0; begin < s->n; begin += 32) { /* short float sums, joined in double */
+        size_t end = s->n - begin < 32 ? s->n : begin + 32;
+        float lanes[4] = {0};
+        size_t i = begin;
+        for (; i + 4 <= end; i += 4) {
+            for (size_t k = 0; k < 4; k++) {
+                float code = round_within(s->w[i + k] * inverse, -zero, s->top - zero);
+                float d = code * scale - s->w[i + k];
+                lanes[k] += (s->importance ? s->importance[i + k] : 1.0f) * d * d;
+            }
+        }
+        for (; i < end; i++) {
+            float code = round_within(s->w[i] * inverse, -zero, s->top - zero);
+            float d = code * scale - s->w[i];
+            lanes[0] += (s->importance ? s->importance[i] : 1.0f) * d * d;
+        }
+        total += (double)(lanes[0] + lanes[1]) + (double)(lanes[2] + lanes[3]);
+    }
+    return total;
+}
+
+static void try_candidate(search *s, float scale, float zero)
+{
+    scale = storable_scale(scale);
+    if (scale == 0.0f || !isfinite(1.0f / scale))
+        return;
+    double error = weighted_error(s, scale, zero);
+    if (error < s->best_error) {
+        s->best_error = error;
+        s->best_params[LB_INT_SCALE] = scale;
+        s->best_params[LB_INT_ZERO] = zero;
+    }
+}
+
+/* Given the winner's codes, the scale that fits them best in the weighted least-squares sense; new
+ * codes follow from a new scale, so a few rounds. */
+static void polish(search *s)
+{
+    for (int round = 0; round < 3; round++) {
+        float scale = s->best_params[LB_INT_SCALE], zero = s->best_params[LB_INT_ZERO];
+        double before = s->best_error, wq = 0.0, qq = 0.0;
+        if (scale == 0.0f)
+            return;
+        for (size_t i = 0; i < s->n; i++) {
+            double h = s->importance ? (double)s->importance[i] : 1.0;
+            double q = (double)round_within(s->w[i] / scale, -zero, s->top - zero);
+            wq += h * q * (double)s->w[i];
+            qq += h * q * q;
+        }
+        if (qq > 0.0)
+            try_candidate(s, (float)(wq / qq), zero);
+        if (!(s->best_error < before))
+            return;
+    }
+}
+
+/* Candidates 1/scale = -(half - step * i) / largest, for the side of the largest weight and, where
+ * the two sides differ enough to matter, for the other side too. */
+static void search_symmetric(const lb_format *format, extremes e, search *s)
+{
+    const float half = s->best_params[LB_INT_ZERO];
+    const float largest = e.high >= -e.low ? e.high : e.low;
+    const int reach = format->bits == 2 ? 90 : 100;
+    const float step = format->bits == 2 ? 0.01f : 0.0075f * half;
+    const int sides = format->bits <= 3 ? 2 : 1;
+    for (int side = 0; side < sides; side++) {
+        float m = side == 0 ? largest : -largest;
+        for (int i = -reach; i <= reach; i++)
+            try_candidate(s, -m / (half - step * (float)i), half);
+    }
+}
+
+/* Shrunk ranges, each with the zeros around the one that the range implies (2 bits: all four). */
+static void search_asymmetric(const lb_format *format, extremes e, search *s)
+{
+    enum { STEPS = 80 };
+    for (int i = 0; i < STEPS; i++) {
+        float shrink = 1.1f - (float)i * 0.01f;
+        float scale = (e.high - e.low) * shrink / s->top;
+        float centre = round_within(-e.low * shrink / scale, 0.0f, s->top);
+        float reach = format->bits == 2 ? 3.0f : 1.0f;
+        for (float zero = centre - reach; zero <= centre + reach; zero += 1.0f) {
+            if (zero >= 0.0f && zero <= s->top)
+                try_candidate(s, scale, zero);
+        }
+    }
+}
+
+static void fit_int(const lb_format *format, const float *w, const float *importance, size_t n, lb_fit how,
+                    float *params)
+{
+    extremes e = find_extremes(w, n);
+    fit_range(format, e, params);
+    if (how == LB_FIT_RANGE || params[LB_INT_SCALE] == 0.0f)
+        return;
+    search s = {.w = w,
+                .importance = importance,
+                .n = n,
+                .top = (float)((1u << format->bits) - 1),
+                .best_params = params};
+    s.best_error = weighted_error(&s, params[LB_INT_SCALE], params[LB_INT_ZERO]);
+    if (format->symmetric)
+        search_symmetric(format, e, &s);
+    else
+        search_asymmetric(format, e, &s);
+    polish(&s);
+}
+
+static void round_int(const lb_format *format, const float *params, const float *w, size_t n, uint8_t *codes)
+{
+    const float scale = params[LB_INT_SCALE], zero = params[LB_INT_ZERO];
+    const float top = (float)((1u << format->bits) - 1);
+    const float inverse = scale == 0.0f ? 0.0f : 1.0f / scale;
+    for (size_t i = 0; i < n; i++)
+        codes[i] = (uint8_t)(round_within(w[i] * inverse, -zero, top - zero) + zero);
+}
+
+static void value_int(const lb_format *format, const float *params, const uint8_t *codes, size_t n, float *w)
+{
+    (void)format;
+    const float scale = params[LB_INT_SCALE], zero = params[LB_INT_ZERO];
+    for (size_t i = 0; i < n; i++)
+        w[i] = scale * ((float)codes[i] - zero);
+}
+
+enum { PART_CODES, PART_SCALES, PART_ZEROS };
+
+static unsigned parts_of_row(const lb_format *format, size_t cols, lb_format_part out[LB_FORMAT_MAX_PARTS])
+{
+    size_t groups = lb_format_groups(format, cols);
+    out[PART_CODES] = (lb_format_part){"codes", 1, lb_bits_bytes(cols, format->bits)};
+    out[PART_SCALES] = (lb_format_part){"scales", 2, groups * 2};
+    if (format->symmetric)
+        return 2;
+    out[PART_ZEROS] = (lb_format_part){"zeros", 1, lb_bits_bytes(groups, format->bits)};
+    return 3;
+}
+
+/* Zeros are packed like codes; groups are few, so a code at a time through a small window. */
+static void pack_zeros(const lb_format *format, const float *params, size_t groups, uint8_t *out)
+{
+    memset(out, 0, lb_bits_bytes(groups, format->bits));
+    for (size_t g = 0; g < groups; g++) {
+        unsigned zero = (unsigned)params[g * LB_INT_PARAMS + LB_INT_ZERO];
+        for (unsigned b = 0; b < format->bits; b++) {
+            size_t at = g * format->bits + b;
+            out[at / 8] = (uint8_t)(out[at / 8] | ((zero >> b) & 1u) << (at % 8));
+        }
+    }
+}
+
+static unsigned unpack_zero(const lb_format *format, const uint8_t *bytes, size_t g)
+{
+    unsigned zero = 0;
+    for (unsigned b = 0; b < format->bits; b++) {
+        size_t at = g * format->bits + b;
+        zero |= ((unsigned)bytes[at / 8] >> (at % 8) & 1u) << b;
+    }
+    return zero;
+}
+
+static void pack_int(const lb_format *format, const uint8_t *codes, const float *params, size_t cols,
+                     uint8_t *const *parts)
+{
+    size_t groups = lb_format_groups(format, cols);
+    lb_bits_pack(codes, cols, format->bits, parts[PART_CODES]);
+    for (size_t g = 0; g < groups; g++) {
+        uint16_t scale = lb_f16_from_float(params[g * LB_INT_PARAMS + LB_INT_SCALE]);
+        parts[PART_SCALES][2 * g] = (uint8_t)scale;
+        parts[PART_SCALES][2 * g + 1] = (uint8_t)(scale >> 8);
+    }
+    if (!format->symmetric)
+        pack_zeros(format, params, groups, parts[PART_ZEROS]);
+}
+
+static lb_status unpack_int(const lb_format *format, const uint8_t *const *parts, size_t cols, uint8_t *codes,
+                            float *params, lb_error *err)
+{
+    size_t groups = lb_format_groups(format, cols);
+    lb_bits_unpack(parts[PART_CODES], cols, format->bits, codes);
+    for (size_t g = 0; g < groups; g++) {
+        const uint8_t *bytes = parts[PART_SCALES] + 2 * g;
+        float scale = lb_f16_to_float((uint16_t)(bytes[0] | bytes[1] << 8));
+        if (!isfinite(scale))
+            return lb_fail(err, LB_EFORMAT, "the scale of group %zu is %g, not a finite number", g,
+                           (double)scale);
+        params[g * LB_INT_PARAMS + LB_INT_SCALE] = scale;
+        params[g * LB_INT_PARAMS + LB_INT_ZERO] =
+            format->symmetric ? (float)(1u << (format->bits - 1))
+                              : (float)unpack_zero(format, parts[PART_ZEROS], g);
+    }
+    return LB_OK;
+}
+
+const lb_format_ops lb_int_format = {
+    .family = "int",
+    .syntax = "intB-gG[-asym] or intB-row[-asym] with B = 2..8 and G = 32, 64, 128, 256",
+    .parse = parse_int,
+    .fit = fit_int,
+    .round = round_int,
+    .value = value_int,
+    .parts = parts_of_row,
+    .pack = pack_int,
+    .unpack = unpack_int,
+};

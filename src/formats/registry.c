@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT
+ * From names to formats, and the loops over a row's groups that all formats share. */
+#include <stdio.h>
+#include <string.h>
+
+#include "formats/format.h"
+#include "formats/int.h"
+
+/* A new family is one line here. */
+static const lb_format_ops *const families[] = {&lb_int_format};
+
+static bool parse_float(const char *name, lb_format *out)
+{
+    static const struct {
+        const char *name;
+        unsigned bits;
+    } floats[] = {{"f32", 32}, {"f16", 16}, {"bf16", 16}};
+    for (size_t i = 0; i < sizeof floats / sizeof *floats; i++) {
+        if (strcmp(name, floats[i].name) == 0) {
+            *out = (lb_format){.bits = floats[i].bits};
+            memcpy(out->name, floats[i].name, strlen(floats[i].name) + 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+const lb_format_ops *lb_format_family(size_t index)
+{
+    return index < sizeof families / sizeof *families ? families[index] : NULL;
+}
+
+lb_status lb_format_parse(const char *name, lb_format *out, lb_error *err)
+{
+    lb_format found;
+    if (parse_float(name, &found)) {
+        *out = found;
+        return LB_OK;
+    }
+    char known[256] = "";
+    for (size_t i = 0; lb_format_family(i); i++) {
+        if (families[i]->parse(name, &found)) {
+            *out = found;
+            return LB_OK;
+        }
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s; ", families[i]->syntax);
+    }
+    return lb_fail(err, LB_EINVAL, "format \"%.40s\" is not known: there are %sf32, f16, bf16", name, known);
+}
+
+bool lb_format_is_float(const lb_format *format)
+{
+    return format->ops == NULL;
+}
+
+size_t lb_format_groups(const lb_format *format, size_t cols)
+{
+    return format->group == 0 ? 1 : cols / format->group + (cols % format->group != 0);
+}
+
+size_t lb_format_group_size(const lb_format *format, size_t cols, size_t g)
+{
+    if (format->group == 0)
+        return cols;
+    size_t begin = g * format->group;
+    return cols - begin < format->group ? cols - begin : format->group;
+}
+
+size_t lb_format_row_bytes(const lb_format *format, size_t cols)
+{
+    if (lb_format_is_float(format))
+        return cols * format->bits / 8;
+    lb_format_part parts[LB_FORMAT_MAX_PARTS];
+    unsigned count = format->ops->parts(format, cols, parts);
+    size_t bytes = 0;
+    for (unsigned i = 0; i < count; i++)
+        bytes += parts[i].row_bytes;
+    return bytes;
+}
+
+void lb_format_encode_row(const lb_format *format, const float *w, const float *importance, size_t cols,
+                          lb_fit how, uint8_t *codes, float *params)
+{
+    for (size_t g = 0, at = 0; at < cols; g++) {
+        size_t n = lb_format_group_size(format, cols, g);
+        float *p = params + g * format->params;
+        format->ops->fit(format, w + at, importance ? importance + at : NULL, n, how, p);
+        format->ops->round(format, p, w + at, n, codes + at);
+        at += n;
+    }
+}
+
+void lb_format_decode_row(const lb_format *format, const uint8_t *codes, const float *params, size_t cols,
+                          float *w)
+{
+    for (size_t g = 0, at = 0; at < cols; g++) {
+        size_t n = lb_format_group_size(format, cols, g);
+        format->ops->value(format, params + g * format->params, codes + at, n, w + at);
+        at += n;
+    }
+}

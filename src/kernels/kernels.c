@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT
+ * Builds one table per level: the portable kernels first, then each instruction set's on top. */
+#define _GNU_SOURCE
+#include "kernels/kernels.h"
+
+#include <pthread.h>
+
+#include "kernels/ref.h"
+#include "kernels/vector.h"
+#if defined(__x86_64__) && !defined(LB_REF_ONLY)
+#define LB_X86_KERNELS 1
+#include "kernels/x86/x86.h"
+#endif
+
+static pthread_once_t built = PTHREAD_ONCE_INIT;
+static lb_kernels tables[LB_CPU_BEST + 1];
+static lb_cpu_level best = LB_CPU_REF;
+
+static void build(void)
+{
+    lb_kernels table;
+    lb_fill_ref(&table);
+    lb_fill_vector_ref(&table);
+    tables[LB_CPU_REF] = table;
+#ifdef LB_X86_KERNELS
+    best = lb_cpu_detect();
+    lb_fill_qmat_avx2(&table);
+    lb_fill_dense_avx2(&table);
+    lb_fill_vector_avx2(&table);
+    table.level = LB_CPU_AVX2;
+    tables[LB_CPU_AVX2] = table;
+    lb_fill_qmat_avx512(&table);
+    lb_fill_dense_avx512(&table);
+    table.level = LB_CPU_AVX512;
+    tables[LB_CPU_AVX512] = table;
+    lb_fill_qmat_avx512vnni(&table);
+    table.level = LB_CPU_AVX512VNNI;
+    tables[LB_CPU_AVX512VNNI] = table;
+#endif
+}
+
+const lb_kernels *lb_kernels_get(lb_cpu_level cap)
+{
+    (void)pthread_once(&built, build);
+    return &tables[cap < best ? cap : best];
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A quantized matrix in the layout that decoding wants, and the product with one vector.
+ *
+ *   W[r][c] = scale[r][g] * (code[r][c] - zero[r][g]),   g = c / group
+ *
+ * Rows are interleaved by 16 and columns blocked by 32, so that a SIMD register holds many rows of a
+ * few columns: no horizontal sums, and scales are vectors over rows. The last group of a row may be
+ * short. Padding (rows to 16, columns to 32) exists in memory only.
+ */
+#ifndef LB_KERNELS_QMAT_H
+#define LB_KERNELS_QMAT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "kernels/kernels.h"
+
+enum { LB_QMAT_ROWS = 16, LB_QMAT_COLS = 32 };
+
+typedef struct lb_qmat lb_qmat;
+
+/* bits 2..8; group a multiple of 32, or 0 for one group per row. A symmetric matrix has one zero,
+ * 2^(bits-1), for all groups and stores none. */
+lb_status lb_qmat_create(size_t rows, size_t cols, unsigned bits, size_t group, bool symmetric,
+                         lb_qmat **out, lb_error *err);
+void lb_qmat_destroy(lb_qmat *matrix);
+
+/* codes [cols], scales and zeros [groups] of one row. Scales must be exact in f16, zeros integers in
+ * 0..2^bits - 1 (ignored, may be NULL, when symmetric). Different rows of one 16-row block must not
+ * be set from two threads at once. */
+void lb_qmat_set_row(lb_qmat *matrix, size_t row, const uint8_t *codes, const float *scales,
+                     const float *zeros);
+
+/* Rows [first, first + count) as floats, out [count, cols]: scale * (float)(code - zero), one
+ * rounding. Single-threaded; for tiles of prompt processing. */
+void lb_qmat_dequantize(const lb_kernels *kernels, const lb_qmat *matrix, size_t first, size_t count,
+                        float *out);
+
+/* Bytes that one product reads (codes, scales, zeros, with padding). */
+size_t lb_qmat_bytes(const lb_qmat *matrix);
+size_t lb_qmat_rows(const lb_qmat *matrix);
+size_t lb_qmat_cols(const lb_qmat *matrix);
+
+/* A vector with 8-bit codes, one scale per 32 entries: x[c] ~ scale[c / 32] * code[c],
+ * code in -127..127, scale = max|x| / 127. */
+typedef struct lb_qvec lb_qvec;
+lb_status lb_qvec_create(size_t max_cols, lb_qvec **out, lb_error *err);
+void lb_qvec_destroy(lb_qvec *vector);
+void lb_qvec_set(const lb_kernels *kernels, lb_qvec *vector, const float *x, size_t cols);
+
+/* y [rows] = W x. Threaded over blocks of rows; the same bits at any thread count, and the same bits
+ * from every instruction set. */
+void lb_qmat_times(const lb_kernels *kernels, const lb_qmat *matrix, const lb_qvec *x, float *y);
+
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT
+ * What is inside an lb_qvec (qmat.h), for the files that multiply by one. */
+#ifndef LB_KERNELS_QVEC_H
+#define LB_KERNELS_QVEC_H
+
+#include "kernels/qmat.h"
+
+struct lb_qvec {
+    size_t max_cols, cols; /* cols: as last set */
+    int8_t *codes;         /* [blocks * 32], zero beyond cols */
+    float *scales, *sums;  /* [blocks] */
+    int32_t *code_sums;    /* [blocks] */
+};
+
+#endif

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Quantized matrices with AVX2. A line of 64 bytes is a pair of registers, eight rows each.
+ *
+ * vpmaddubsw multiplies unsigned codes by signed activations and adds neighbours with 16-bit
+ * saturation. Two terms of at most (2^bits - 1) * 127 fit up to 7 bits, and 8, 4 or 2 results may
+ * be added in 16 bits before they must be widened; 8-bit codes go through |code - 128| <= 128. */
+#include <float.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels/x86/intrinsics.h"
+#include "kernels/x86/x86.h"
+
+typedef struct ints {
+    __m256i low, high;
+} ints;
+typedef struct floats {
+    __m256 low, high;
+} floats;
+
+LB_INLINE ints line_load(const uint8_t *p)
+{
+    return (ints){_mm256_load_si256((const __m256i *)p), _mm256_load_si256((const __m256i *)(p + 32))};
+}
+
+LB_INLINE ints line_and(ints v, int byte)
+{
+    __m256i mask = _mm256_set1_epi8((char)byte);
+    return (ints){_mm256_and_si256(v.low, mask), _mm256_and_si256(v.high, mask)};
+}
+
+LB_INLINE ints line_or(ints u, ints v)
+{
+    return (ints){_mm256_or_si256(u.low, v.low), _mm256_or_si256(u.high, v.high)};
+}
+
+LB_INLINE ints line_shift_right(ints v, int n)
+{
+    return n ? (ints){_mm256_srli_epi16(v.low, n), _mm256_srli_epi16(v.high, n)} : v;
+}
+
+LB_INLINE ints line_shift_left(ints v, int n)
+{
+    return (ints){_mm256_slli_epi16(v.low, n), _mm256_slli_epi16(v.high, n)};
+}
+
+/* The sum of a block: 16-bit pairs not yet widened, and the 32-bit rest. */
+typedef struct counter {
+    ints pairs, sums;
+} counter;
+
+LB_INLINE __m256i widened(__m256i pairs)
+{
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+/* c += codes * the four activations at x, for quad 0..7 in turn. */
+LB_INLINE void count(counter *c, ints codes, const int8_t *x, const int bits, const int quad)
+{
+    int word;
+    memcpy(&word, x, sizeof word);
+    const __m256i xs = _mm256_set1_epi32(word);
+    /* How many 16-bit results may be added: run * 2 * 127 * (2^bits - 1) <= 32767. */
+    const int run = bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
+    ints products;
+    if (bits == 8) {
+        const __m256i middle = _mm256_set1_epi8(-128);
+        codes.low = _mm256_xor_si256(codes.low, middle);
+        codes.high = _mm256_xor_si256(codes.high, middle);
+        products.low = _mm256_maddubs_epi16(_mm256_abs_epi8(codes.low), _mm256_sign_epi8(xs, codes.low));
+        products.high = _mm256_maddubs_epi16(_mm256_abs_epi8(codes.high), _mm256_sign_epi8(xs, codes.high));
+    } else {
+        products.low = _mm256_maddubs_epi16(codes.low, xs);
+        products.high = _mm256_maddubs_epi16(codes.high, xs);
+    }
+    if (quad % run != 0) {
+        products.low = _mm256_add_epi16(products.low, c->pairs.low);
+        products.high = _mm256_add_epi16(products.high, c->pairs.high);
+    }
+    /* Keeps gcc from rebalancing the additions into a tree, for which there are not enough registers. */
+    __asm__("" : "+x"(products.low), "+x"(products.high));
+    c->pairs = products;
+    if ((quad + 1) % run != 0)
+        return;
+    ints sums = {widened(products.low), widened(products.high)};
+    if (quad >= run) {
+        sums.low = _mm256_add_epi32(sums.low, c->sums.low);
+        sums.high = _mm256_add_epi32(sums.high, c->sums.high);
+    }
+    c->sums = sums;
+}
+
+LB_INLINE floats counted(const counter *c, const int bits, int32_t code_sum)
+{
+    ints sums = c->sums;
+    if (bits == 8) {
+        const __m256i middle = _mm256_set1_epi32(128 * code_sum);
+        sums.low = _mm256_add_epi32(sums.low, middle);
+        sums.high = _mm256_add_epi32(sums.high, middle);
+    }
+    return (floats){_mm256_cvtepi32_ps(sums.low), _mm256_cvtepi32_ps(sums.high)};
+}
+
+LB_INLINE floats floats_all(float f)
+{
+    return (floats){_mm256_set1_ps(f), _mm256_set1_ps(f)};
+}
+
+LB_INLINE floats floats_add(floats a, floats b)
+{
+    return (floats){_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
+}
+
+LB_INLINE floats floats_sub(floats a, floats b)
+{
+    return (floats){_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)};
+}
+
+LB_INLINE floats floats_mul(floats a, floats b)
+{
+    return (floats){_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
+}
+
+LB_INLINE floats scales_load(const uint16_t *p)
+{
+    return (floats){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
+                    _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
+}
+
+LB_INLINE floats zeros_load(const uint8_t *p)
+{
+    __m128i bytes = _mm_loadu_si128((const __m128i *)p);
+    return (floats){_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
+                    _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)))};
+}
+
+LB_INLINE void floats_store(float *p, floats v)
+{
+    _mm256_storeu_ps(p, v.low);
+    _mm256_storeu_ps(p + 8, v.high);
+}
+
+#define LINE_LOAD line_load
+#define LINE_AND line_and
+#define LINE_OR line_or
+#define LINE_SHIFT_RIGHT line_shift_right
+#define LINE_SHIFT_LEFT line_shift_left
+#define FLOATS_ZERO() floats_all(0.0f)
+#define FLOATS_ALL floats_all
+#define FLOATS_ADD floats_add
+#define FLOATS_SUB floats_sub
+#define FLOATS_MUL floats_mul
+#include "kernels/x86/qmat_times.h"
+
+/* ---- Expanding ----------------------------------------------------------------------------------- */
+
+/* The codes of one quad, one byte each, as in the 8-bit layout. */
+LB_INLINE ints quad_codes(const uint8_t *block, unsigned bits, unsigned quad)
+{
+    ints codes = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    int place = 0;
+    for (unsigned width = 8; width != 0; width /= 2) {
+        if (!(bits & width))
+            continue;
+        const unsigned per_line = 8 / width;
+        ints part = line_load(block + (size_t)(quad / per_line) * LB_LINE_BYTES);
+        part = line_and(line_shift_right(part, (int)(quad % per_line * width)), (1 << width) - 1);
+        codes = line_or(codes, line_shift_left(part, place));
+        block += (size_t)width * LB_LINE_BYTES;
+        place += (int)width;
+    }
+    return codes;
+}
+
+/* lanes[quad] holds a quad of rows 0..7; afterwards lanes[row] holds the eight quads of that row. */
+LB_INLINE void transpose_8x8(__m256i lanes[8])
+{
+    __m256i pairs[8], fours[8];
+    for (unsigned i = 0; i < 8; i += 2) {
+        pairs[i] = _mm256_unpacklo_epi32(lanes[i], lanes[i + 1]);
+        pairs[i + 1] = _mm256_unpackhi_epi32(lanes[i], lanes[i + 1]);
+    }
+    for (unsigned i = 0; i < 8; i += 4) {
+        fours[i] = _mm256_unpacklo_epi64(pairs[i], pairs[i + 2]);
+        fours[i + 1] = _mm256_unpackhi_epi64(pairs[i], pairs[i + 2]);
+        fours[i + 2] = _mm256_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
+        fours[i + 3] = _mm256_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        lanes[i] = _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x20);
+        lanes[i + 4] = _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x31);
+    }
+}
+
+/* A block's codes row by row. */
+LB_INLINE void untangle(const uint8_t *block, unsigned bits, uint8_t rows[LB_PANEL_ROWS][LB_PANEL_COLS])
+{
+    __m256i low[LB_PANEL_QUADS], high[LB_PANEL_QUADS];
+    for (unsigned quad = 0; quad < LB_PANEL_QUADS; quad++) {
+        ints codes = quad_codes(block, bits, quad);
+        low[quad] = codes.low;
+        high[quad] = codes.high;
+    }
+    transpose_8x8(low);
+    transpose_8x8(high);
+    for (unsigned row = 0; row < 8; row++) {
+        _mm256_storeu_si256((__m256i *)rows[row], low[row]);
+        _mm256_storeu_si256((__m256i *)rows[row + 8], high[row]);
+    }
+}
+
+LB_INLINE void expand_row(const uint8_t *codes, float scale, float zero, float *out)
+{
+    for (unsigned c = 0; c < LB_PANEL_COLS; c += 8) {
+        __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(codes + c)));
+        __m256 centred = _mm256_sub_ps(_mm256_cvtepi32_ps(wide), _mm256_set1_ps(zero));
+        _mm256_storeu_ps(out + c, _mm256_mul_ps(_mm256_set1_ps(scale), centred));
+    }
+}
+
+static void qmat_dequantize(const lb_qmat_panel *panel, size_t first, size_t count, size_t cols, float *out)
+{
+    const uint8_t *block = panel->codes;
+    float scales[LB_PANEL_ROWS], zeros[LB_PANEL_ROWS];
+    floats_store(zeros, floats_all(panel->zero));
+    for (size_t b = 0; b < panel->col_blocks; b++, block += (size_t)panel->bits * LB_LINE_BYTES) {
+        if (b % panel->group_blocks == 0) {
+            size_t group = b / panel->group_blocks;
+            floats_store(scales, scales_load(panel->scales + group * LB_PANEL_ROWS));
+            if (panel->zeros)
+                floats_store(zeros, zeros_load(panel->zeros + group * LB_PANEL_ROWS));
+        }
+        uint8_t codes[LB_PANEL_ROWS][LB_PANEL_COLS];
+        untangle(block, panel->bits, codes);
+        size_t column = b * LB_PANEL_COLS, here = cols - column;
+        for (size_t row = first; row < first + count; row++) {
+            float *to = out + (row - first) * cols + column;
+            if (here >= LB_PANEL_COLS) {
+                expand_row(codes[row], scales[row], zeros[row], to);
+            } else {
+                float last[LB_PANEL_COLS];
+                expand_row(codes[row], scales[row], zeros[row], last);
+                memcpy(to, last, here * sizeof *to);
+            }
+        }
+    }
+}
+
+/* ---- Activations --------------------------------------------------------------------------------- */
+
+LB_INLINE float largest_lane(__m256 v)
+{
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    m = _mm_max_ss(m, _mm_movehdup_ps(m));
+    return _mm_cvtss_f32(m);
+}
+
+LB_INLINE __m256i encode_8(const float *x, __m256 inverse)
+{
+    __m256 v = _mm256_mul_ps(_mm256_loadu_ps(x), inverse);
+    v = _mm256_and_ps(v, _mm256_cmp_ps(v, v, _CMP_ORD_Q));
+    v = _mm256_max_ps(_mm256_min_ps(v, _mm256_set1_ps(127.0f)), _mm256_set1_ps(-127.0f));
+    return _mm256_cvtps_epi32(v);
+}
+
+static void qvec_encode(const float *x, size_t blocks, int8_t *codes, float *scales, int32_t *code_sums)
+{
+    const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (size_t b = 0; b < blocks; b++, x += LB_PANEL_COLS, codes += LB_PANEL_COLS) {
+        __m256 most = _mm256_setzero_ps();
+        for (unsigned i = 0; i < LB_PANEL_COLS; i += 8) /* max gives its second operand where one is NaN */
+            most = _mm256_max_ps(_mm256_and_ps(_mm256_loadu_ps(x + i), no_sign), most);
+        float largest = largest_lane(most);
+        float scale = (largest < FLT_MAX ? largest : FLT_MAX) / 127.0f;
+        scales[b] = scale >= FLT_MIN ? scale : 0.0f;
+        __m256i packed = _mm256_setzero_si256();
+        if (scale >= FLT_MIN) {
+            const __m256 inverse = _mm256_set1_ps(1.0f / scale);
+            __m256i low = _mm256_packs_epi32(encode_8(x, inverse), encode_8(x + 8, inverse));
+            __m256i high = _mm256_packs_epi32(encode_8(x + 16, inverse), encode_8(x + 24, inverse));
+            packed = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), in_order);
+        }
+        _mm256_storeu_si256((__m256i *)codes, packed);
+        __m256i fours = widened(_mm256_maddubs_epi16(_mm256_set1_epi8(1), packed));
+        __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
+        sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
+        code_sums[b] = _mm_cvtsi128_si32(sum) + _mm_extract_epi32(sum, 1);
+    }
+}
+
+void lb_fill_qmat_avx2(lb_kernels *table)
+{
+    table->qmat_times = qmat_times;
+    table->qmat_dequantize = qmat_dequantize;
+    table->qvec_encode = qvec_encode;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT
+ * qmat_times for every width of codes, out of qmat_body.h, for the instruction set whose operations the
+ * including file has defined. */
+
+/* How far ahead codes are asked for: a few hundred nanoseconds of work. */
+enum { PREFETCH_BYTES = 2048 };
+
+#define BITS 2
+#include "kernels/x86/qmat_body.h"
+#define BITS 3
+#include "kernels/x86/qmat_body.h"
+#define BITS 4
+#include "kernels/x86/qmat_body.h"
+#define BITS 5
+#include "kernels/x86/qmat_body.h"
+#define BITS 6
+#include "kernels/x86/qmat_body.h"
+#define BITS 7
+#include "kernels/x86/qmat_body.h"
+#define BITS 8
+#include "kernels/x86/qmat_body.h"
+
+static void qmat_times(const lb_qmat_panel *panel, const lb_qvec_view *x, float *y)
+{
+    switch (panel->bits) {
+    case 2:
+        times_2(panel, x, y);
+        break;
+    case 3:
+        times_3(panel, x, y);
+        break;
+    case 4:
+        times_4(panel, x, y);
+        break;
+    case 5:
+        times_5(panel, x, y);
+        break;
+    case 6:
+        times_6(panel, x, y);
+        break;
+    case 7:
+        times_7(panel, x, y);
+        break;
+    default:
+        times_8(panel, x, y);
+        break;
+    }
+}

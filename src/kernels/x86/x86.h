@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT
+ * Each of these overrides some entries of a table with kernels of its instruction set. Calling them is
+ * always safe; calling what they put into the table needs the processor. */
+#ifndef LB_KERNELS_X86_X86_H
+#define LB_KERNELS_X86_X86_H
+
+#include "kernels/kernels.h"
+
+void lb_fill_qmat_avx2(lb_kernels *table);
+void lb_fill_dense_avx2(lb_kernels *table);
+void lb_fill_qmat_avx512(lb_kernels *table);
+void lb_fill_dense_avx512(lb_kernels *table);
+void lb_fill_qmat_avx512vnni(lb_kernels *table);
+
+#endif

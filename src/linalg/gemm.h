@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT
+ * Float matrix products through BLAS. The work is cut into fixed tiles, each a single-threaded BLAS
+ * call, so results do not depend on the number of threads. Row-major everywhere. */
+#ifndef LB_LINALG_GEMM_H
+#define LB_LINALG_GEMM_H
+
+#include <stddef.h>
+
+/* Keeps BLAS itself on one thread; every function of this folder calls it first, and so must code
+ * that calls BLAS directly. Cheap. */
+void lb_blas_prepare(void);
+
+/* C [m, n] = A [m, k] * B [n, k]^T + beta * C; ldX are row strides in elements. */
+void lb_gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb,
+                float beta, float *c, size_t ldc);
+
+/* H [n, n] += X [m, n]^T X. Only the upper triangle (column >= row) is touched. */
+void lb_gram_add(size_t m, size_t n, const float *x, float *h);
+
+#endif

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: MIT */
+#include "model/block.h"
+
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "base/thread.h"
+
+enum { ROWS_PER_CHUNK = 32 };
+
+static lb_status load_vector(const lb_weights *weights, size_t layer, const char *which, size_t n, float **out,
+                             lb_error *err)
+{
+    lb_weight w;
+    char name[128];
+    snprintf(name, sizeof name, "model.layers.%zu.%s.weight", layer, which);
+    LB_TRY(lb_weights_find(weights, name, 1, n, &w, err));
+    LB_TRY(lb_alloc_array(out, n, sizeof **out, name, err));
+    return lb_weight_read(&w, 0, 1, *out, err);
+}
+
+static lb_status load_linear(const lb_weights *weights, size_t layer, unsigned which, lb_load how,
+                             lb_linear *out, lb_error *err)
+{
+    lb_weight w, bias;
+    char base[96], name[128];
+    size_t rows, cols;
+    const bool has_bias = lb_linear_has_bias(&weights->config, which);
+    lb_linear_shape(&weights->config, which, &rows, &cols);
+    lb_linear_name(layer, which, base, sizeof base);
+    snprintf(name, sizeof name, "%s.weight", base);
+    LB_TRY(lb_weights_find(weights, name, rows, cols, &w, err));
+    snprintf(name, sizeof name, "%s.bias", base);
+    if (has_bias)
+        LB_TRY(lb_weights_find(weights, name, 1, rows, &bias, err));
+    LB_TRY(lb_linear_load(&w, has_bias ? &bias : NULL, how, out, err));
+    lb_weight_forget(weights, &w); /* it is in memory now: the mapped pages need not stay */
+    return LB_OK;
+}
+
+lb_status lb_block_load(const lb_weights *weights, size_t layer, lb_load how, lb_block *out, lb_error *err)
+{
+    const lb_config *c = &weights->config;
+    lb_block b = {0};
+    lb_status st = LB_OK;
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
+        LB_GO(load_linear(weights, layer, which, how, &b.linear[which], err));
+    LB_GO(load_vector(weights, layer, "input_layernorm", c->hidden, &b.attn_norm, err));
+    LB_GO(load_vector(weights, layer, "post_attention_layernorm", c->hidden, &b.ffn_norm, err));
+    if (c->qk_norm) {
+        LB_GO(load_vector(weights, layer, "self_attn.q_norm", c->head_dim, &b.q_norm, err));
+        LB_GO(load_vector(weights, layer, "self_attn.k_norm", c->head_dim, &b.k_norm, err));
+    }
+    *out = b;
+    b = (lb_block){0};
+done:
+    lb_block_free(&b);
+    return st;
+}
+
+void lb_block_free(lb_block *block)
+{
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
+        lb_linear_free(&block->linear[which]);
+    lb_free(block->attn_norm);
+    lb_free(block->ffn_norm);
+    lb_free(block->q_norm);
+    lb_free(block->k_norm);
+    *block = (lb_block){0};
+}
+
+static size_t widest_input(const lb_config *c)
+{
+    size_t widest = c->hidden > c->ffn ? c->hidden : c->ffn;
+    return widest > c->heads * c->head_dim ? widest : c->heads * c->head_dim;
+}
+
+size_t lb_workspace_bytes(const lb_config *c, size_t max_tokens)
+{
+    const size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    return max_tokens * sizeof(float) * (2 * c->hidden + 2 * q + 2 * kv + 2 * c->ffn);
+}
+
+lb_status lb_workspace_create(const lb_config *c, size_t max_tokens, lb_workspace *out, lb_error *err)
+{
+    const size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    lb_workspace ws = {.max_tokens = max_tokens};
+    lb_status st = LB_OK;
+    const struct {
+        float **array;
+        size_t width;
+    } arrays[] = {{&ws.h, c->hidden}, {&ws.q, q},        {&ws.k, kv},    {&ws.v, kv},
+                  {&ws.a, q},         {&ws.gate, c->ffn}, {&ws.m, c->ffn}, {&ws.y, c->hidden}};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        LB_GO(lb_alloc_array(arrays[i].array, max_tokens, arrays[i].width * sizeof(float), "workspace", err));
+    LB_GO(lb_qvec_create(widest_input(c), &ws.vector, err));
+    *out = ws;
+    ws = (lb_workspace){0};
+done:
+    lb_workspace_free(&ws);
+    return st;
+}
+
+void lb_workspace_free(lb_workspace *ws)
+{
+    float *arrays[] = {ws->h, ws->q, ws->k, ws->v, ws->a, ws->gate, ws->m, ws->y};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        lb_free(arrays[i]);
+    lb_qvec_destroy(ws->vector);
+    *ws = (lb_workspace){0};
+}
+
+typedef struct row_job {
+    const lb_stage_context *c;
+    const float *x, *weight;
+    float *out, *k;
+    size_t width, sequence_tokens, first_position;
+} row_job;
+
+static void norm_rows(void *arg, size_t begin, size_t end)
+{
+    const row_job *j = arg;
+    for (size_t t = begin; t < end; t++)
+        j->c->kernels->rms_norm(j->x + t * j->width, j->weight, j->width, (float)j->c->config->norm_eps,
+                                j->out + t * j->width);
+}
+
+static void norm_tokens(const lb_stage_context *c, const float *x, const float *weight, size_t tokens)
+{
+    row_job j = {.c = c, .x = x, .weight = weight, .out = c->ws->h, .width = c->config->hidden};
+    lb_parallel_for(tokens, ROWS_PER_CHUNK, norm_rows, &j);
+}
+
+typedef struct round_job {
+    const lb_format *format;
+    float *x;
+    size_t width;
+    uint8_t *codes;
+    float *params;
+} round_job;
+
+static void round_rows(void *arg, size_t begin, size_t end)
+{
+    const round_job *j = arg;
+    const size_t groups = lb_format_groups(j->format, j->width);
+    for (size_t t = begin; t < end; t++) {
+        uint8_t *codes = j->codes + begin * j->width;
+        float *params = j->params + begin * groups * j->format->params;
+        float *row = j->x + t * j->width;
+        lb_format_encode_row(j->format, row, NULL, j->width, LB_FIT_RANGE, codes, params);
+        lb_format_decode_row(j->format, codes, params, j->width, row);
+    }
+}
+
+/* The input of linear layers as they will see it: rounded, when activations are quantized. */
+static lb_status round_input(const lb_stage_context *c, float *x, size_t tokens, size_t width, lb_error *err)
+{
+    const lb_format *f = c->ws->act;
+    if (!f || lb_format_is_float(f))
+        return LB_OK;
+    round_job j = {.format = f, .x = x, .width = width};
+    j.codes = lb_alloc(tokens, width);
+    j.params = lb_alloc(tokens * lb_format_groups(f, width), f->params * sizeof *j.params);
+    const bool ready = j.codes && j.params;
+    if (ready)
+        lb_parallel_for(tokens, ROWS_PER_CHUNK, round_rows, &j);
+    lb_free(j.codes);
+    lb_free(j.params);
+    return ready ? LB_OK : lb_fail(err, LB_ENOMEM, "activations: no memory to round %zu tokens", tokens);
+}
+
+/* Linear layers `first` .. `last`, which share the input x [tokens, cols], into outs[]. */
+static lb_status apply_linears(const lb_stage_context *c, unsigned first, unsigned last, const float *x,
+                               size_t tokens, float *const *outs, lb_error *err)
+{
+    for (unsigned which = first; which <= last; which++) {
+        const lb_linear *l = &c->block->linear[which];
+        if (tokens == 1)
+            lb_linear_decode(c->kernels, l, x, c->ws->vector, which != first && c->block->linear[first].quantized,
+                             outs[which - first]);
+        else
+            LB_TRY(lb_linear_apply(c->kernels, l, x, tokens, outs[which - first], err));
+    }
+    return LB_OK;
+}
+
+void lb_block_attention_input(const lb_stage_context *c, const float *x, size_t tokens)
+{
+    norm_tokens(c, x, c->block->attn_norm, tokens);
+}
+
+static void norm_heads(const row_job *j, const float *weight, size_t heads, float *x)
+{
+    const size_t dim = j->c->config->head_dim;
+    for (size_t h = 0; h < heads; h++)
+        j->c->kernels->rms_norm(x + h * dim, weight, dim, (float)j->c->config->norm_eps, x + h * dim);
+}
+
+static void rotate_rows(void *arg, size_t begin, size_t end)
+{
+    const row_job *j = arg;
+    const lb_config *config = j->c->config;
+    const lb_block *block = j->c->block;
+    for (size_t t = begin; t < end; t++) {
+        float *q = j->c->ws->q + t * config->heads * config->head_dim;
+        float *k = j->k + t * config->kv_heads * config->head_dim;
+        if (config->qk_norm) {
+            norm_heads(j, block->q_norm, config->heads, q);
+            norm_heads(j, block->k_norm, config->kv_heads, k);
+        }
+        const size_t position = j->first_position + t % j->sequence_tokens;
+        lb_rope_rotate(j->c->rope, position, config->heads, q);
+        lb_rope_rotate(j->c->rope, position, config->kv_heads, k);
+    }
+}
+
+lb_status lb_block_project(const lb_stage_context *c, size_t tokens, size_t sequence_tokens,
+                           size_t first_position, float *k, float *v, lb_error *err)
+{
+    float *const outs[] = {c->ws->q, k, v};
+    LB_TRY(round_input(c, c->ws->h, tokens, c->config->hidden, err));
+    LB_TRY(apply_linears(c, LB_LINEAR_Q, LB_LINEAR_V, c->ws->h, tokens, outs, err));
+    row_job j = {.c = c, .k = k, .sequence_tokens = sequence_tokens, .first_position = first_position};
+    lb_parallel_for(tokens, ROWS_PER_CHUNK, rotate_rows, &j);
+    return LB_OK;
+}
+
+lb_status lb_block_attend(const lb_stage_context *c, size_t sequences, size_t sequence_tokens, lb_error *err)
+{
+    lb_workspace *ws = c->ws;
+    LB_TRY(lb_block_project(c, sequences * sequence_tokens, sequence_tokens, 0, ws->k, ws->v, err));
+    lb_attention_input in = {
+        .q = ws->q, .k = ws->k, .v = ws->v, .sequences = sequences, .tokens = sequence_tokens, .past = 0};
+    LB_TRY(lb_attention(c->kernels, c->config, &in, ws->a, err));
+    return round_input(c, ws->a, sequences * sequence_tokens, c->config->heads * c->config->head_dim, err);
+}
+
+static void add(float *x, const float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] += y[i];
+}
+
+lb_status lb_block_attention_output(const lb_stage_context *c, const float *a, float *x, size_t tokens,
+                                    lb_error *err)
+{
+    float *const outs[] = {c->ws->y};
+    LB_TRY(apply_linears(c, LB_LINEAR_O, LB_LINEAR_O, a, tokens, outs, err));
+    add(x, c->ws->y, tokens * c->config->hidden);
+    return LB_OK;
+}
+
+void lb_block_ffn_input(const lb_stage_context *c, const float *x, size_t tokens)
+{
+    norm_tokens(c, x, c->block->ffn_norm, tokens);
+}
+
+static void activate_rows(void *arg, size_t begin, size_t end)
+{
+    const lb_stage_context *c = arg;
+    const size_t at = begin * c->config->ffn;
+    c->kernels->silu_mul(c->ws->gate + at, c->ws->m + at, (end - begin) * c->config->ffn, c->ws->m + at);
+}
+
+lb_status lb_block_ffn_inner(const lb_stage_context *c, size_t tokens, lb_error *err)
+{
+    float *const outs[] = {c->ws->gate, c->ws->m};
+    LB_TRY(round_input(c, c->ws->h, tokens, c->config->hidden, err));
+    LB_TRY(apply_linears(c, LB_LINEAR_GATE, LB_LINEAR_UP, c->ws->h, tokens, outs, err));
+    lb_stage_context copy = *c;
+    lb_parallel_for(tokens, ROWS_PER_CHUNK, activate_rows, &copy);
+    return round_input(c, c->ws->m, tokens, c->config->ffn, err);
+}
+
+lb_status lb_block_ffn_output(const lb_stage_context *c, float *x, size_t tokens, lb_error *err)
+{
+    float *const outs[] = {c->ws->y};
+    LB_TRY(apply_linears(c, LB_LINEAR_DOWN, LB_LINEAR_DOWN, c->ws->m, tokens, outs, err));
+    add(x, c->ws->y, tokens * c->config->hidden);
+    return LB_OK;
+}
+
+static lb_status feed_forward(const lb_stage_context *c, float *x, size_t tokens, lb_error *err)
+{
+    lb_block_ffn_input(c, x, tokens);
+    LB_TRY(lb_block_ffn_inner(c, tokens, err));
+    return lb_block_ffn_output(c, x, tokens, err);
+}
+
+lb_status lb_block_forward(const lb_stage_context *c, float *x, size_t sequences, size_t sequence_tokens,
+                           lb_error *err)
+{
+    const size_t tokens = sequences * sequence_tokens;
+    lb_block_attention_input(c, x, tokens);
+    LB_TRY(lb_block_attend(c, sequences, sequence_tokens, err));
+    LB_TRY(lb_block_attention_output(c, c->ws->a, x, tokens, err));
+    return feed_forward(c, x, tokens, err);
+}
+
+lb_status lb_block_continue(const lb_stage_context *c, float *x, size_t tokens, size_t past, float *k, float *v,
+                            lb_error *err)
+{
+    const size_t kv_width = c->config->kv_heads * c->config->head_dim;
+    lb_block_attention_input(c, x, tokens);
+    LB_TRY(lb_block_project(c, tokens, tokens, past, k + past * kv_width, v + past * kv_width, err));
+    lb_attention_input in = {.q = c->ws->q, .k = k, .v = v, .sequences = 1, .tokens = tokens, .past = past};
+    LB_TRY(lb_attention(c->kernels, c->config, &in, c->ws->a, err));
+    LB_TRY(round_input(c, c->ws->a, tokens, c->config->heads * c->config->head_dim, err));
+    LB_TRY(lb_block_attention_output(c, c->ws->a, x, tokens, err));
+    return feed_forward(c, x, tokens, err);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One decoder block, forward: written once for evaluation, calibration and generation.
+ *
+ *   x += o(attention(rope(q(h)), rope(k(h)), v(h)))   h = rms_norm(x) * attn_norm
+ *   x += down(silu(gate(h)) * up(h))                  h = rms_norm(x) * ffn_norm
+ *
+ * The block is offered as its stages, each of which ends where the inputs of linear layers exist, so
+ * that calibration can look at them (and change the weights) on the way without computing anything
+ * twice. lb_block_forward runs them all.
+ */
+#ifndef LB_MODEL_BLOCK_H
+#define LB_MODEL_BLOCK_H
+
+#include "model/attention.h"
+#include "model/linear.h"
+#include "model/rope.h"
+
+typedef struct lb_block {
+    lb_linear linear[LB_BLOCK_LINEARS];
+    float *attn_norm, *ffn_norm; /* [hidden] */
+    float *q_norm, *k_norm;      /* [head_dim], or NULL */
+} lb_block;
+
+lb_status lb_block_load(const lb_weights *weights, size_t layer, lb_load how, lb_block *out, lb_error *err);
+void lb_block_free(lb_block *block);
+
+/* What the stages write to, for up to max_tokens tokens at a time. */
+typedef struct lb_workspace {
+    size_t max_tokens;
+    float *h;       /* [max_tokens, hidden]: a stage's normalized input */
+    float *q, *k, *v;
+    float *a;       /* [max_tokens, heads * head_dim]: attention's result, the input of o */
+    float *gate;    /* [max_tokens, ffn] */
+    float *m;       /* [max_tokens, ffn]: the input of down */
+    float *y;       /* [max_tokens, hidden]: a stage's output before it is added to x */
+    lb_qvec *vector; /* for decoding one token */
+    const lb_format *act; /* round linear inputs to this format first; NULL: do not */
+} lb_workspace;
+
+lb_status lb_workspace_create(const lb_config *config, size_t max_tokens, lb_workspace *out, lb_error *err);
+void lb_workspace_free(lb_workspace *workspace);
+size_t lb_workspace_bytes(const lb_config *config, size_t max_tokens);
+
+/* All that a stage needs besides its data. */
+typedef struct lb_stage_context {
+    const lb_kernels *kernels;
+    const lb_config *config;
+    const lb_rope *rope;
+    const lb_block *block;
+    lb_workspace *ws;
+} lb_stage_context;
+
+/* x [tokens, hidden] -> ws->h, the input of q, k and v. */
+void lb_block_attention_input(const lb_stage_context *c, const float *x, size_t tokens);
+/* ws->h -> ws->q, and keys and values of the new tokens into k and v [tokens, kv_heads * head_dim]
+ * (rotated; token t has position first_position + t % sequence_tokens). */
+lb_status lb_block_project(const lb_stage_context *c, size_t tokens, size_t sequence_tokens,
+                           size_t first_position, float *k, float *v, lb_error *err);
+/* ws->h -> ws->a, the input of o, for whole sequences. */
+lb_status lb_block_attend(const lb_stage_context *c, size_t sequences, size_t sequence_tokens, lb_error *err);
+/* ws->a (or another `a` of that shape) -> x += o(a). */
+lb_status lb_block_attention_output(const lb_stage_context *c, const float *a, float *x, size_t tokens,
+                                    lb_error *err);
+/* x -> ws->h, the input of gate and up. */
+void lb_block_ffn_input(const lb_stage_context *c, const float *x, size_t tokens);
+/* ws->h -> ws->m, the input of down. */
+lb_status lb_block_ffn_inner(const lb_stage_context *c, size_t tokens, lb_error *err);
+/* ws->m -> x += down(m). */
+lb_status lb_block_ffn_output(const lb_stage_context *c, float *x, size_t tokens, lb_error *err);
+
+/* The whole block on whole sequences, x [sequences * sequence_tokens, hidden] in place;
+ * sequences * sequence_tokens <= ws->max_tokens. */
+lb_status lb_block_forward(const lb_stage_context *c, float *x, size_t sequences, size_t sequence_tokens,
+                           lb_error *err);
+
+/* The block on `tokens` new tokens of one sequence whose `past` older keys and values stand in k and v
+ * [past + tokens, kv_heads * head_dim]; the new ones are added there. */
+lb_status lb_block_continue(const lb_stage_context *c, float *x, size_t tokens, size_t past, float *k, float *v,
+                            lb_error *err);
+
+#endif

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT */
+#include "model/linear.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/half.h"
+#include "base/thread.h"
+#include "formats/int.h"
+#include "linalg/gemm.h"
+
+enum { READ_ROWS = 64 };
+
+/* Rows of a weight are read by several threads; the first failure is kept. */
+typedef struct reader {
+    const lb_weight *weight;
+    lb_linear *linear;
+    atomic_int failed;
+    lb_error err;
+} reader;
+
+static void note_failure(reader *r, const lb_error *err)
+{
+    if (atomic_exchange(&r->failed, 1) == 0)
+        r->err = *err;
+}
+
+static void read_float_rows(void *arg, size_t begin, size_t end)
+{
+    reader *r = arg;
+    lb_error err;
+    float *out = (float *)r->linear->dense + begin * r->linear->cols;
+    if (lb_weight_read(r->weight, begin, end - begin, out, &err) != LB_OK)
+        note_failure(r, &err);
+}
+
+static void read_quantized_rows(void *arg, size_t begin, size_t end)
+{
+    reader *r = arg;
+    const lb_format *f = &r->weight->format;
+    const size_t groups = lb_format_groups(f, r->weight->cols);
+    lb_error err = {0};
+    uint8_t *codes = lb_alloc(r->weight->cols, 1);
+    float *params = lb_alloc(groups * (f->params + 2), sizeof *params);
+    lb_status st = codes && params ? LB_OK : lb_fail(&err, LB_ENOMEM, "%s: no memory for a row", r->weight->name);
+    for (size_t row = begin; st == LB_OK && row < end; row++) {
+        float *scales = params + groups * f->params, *zeros = scales + groups;
+        st = lb_weight_unpack_row(r->weight, row, codes, params, &err);
+        for (size_t g = 0; st == LB_OK && g < groups; g++) {
+            scales[g] = params[g * f->params + LB_INT_SCALE];
+            zeros[g] = params[g * f->params + LB_INT_ZERO];
+        }
+        if (st == LB_OK)
+            lb_qmat_set_row(r->linear->quantized, row, codes, scales, f->symmetric ? NULL : zeros);
+    }
+    if (st != LB_OK)
+        note_failure(r, &err);
+    lb_free(codes);
+    lb_free(params);
+}
+
+static size_t dense_bytes(lb_dense_type type)
+{
+    return type == LB_DENSE_F32 ? 4 : 2;
+}
+
+static lb_status load_matrix(const lb_weight *weight, lb_load how, lb_linear *l, lb_error *err)
+{
+    reader r = {.weight = weight, .linear = l};
+    const lb_dtype stored = weight->tensor ? weight->tensor->dtype : LB_DTYPE_U8;
+    const bool halves = stored == LB_DTYPE_F16 || stored == LB_DTYPE_BF16;
+    if (how == LB_LOAD_NATIVE && weight->part_count > 0 && weight->format.ops == &lb_int_format) {
+        const lb_format *f = &weight->format;
+        LB_TRY(lb_qmat_create(l->rows, l->cols, f->bits, f->group, f->symmetric, &l->quantized, err));
+        lb_parallel_for(l->rows, READ_ROWS, read_quantized_rows, &r); /* a multiple of LB_QMAT_ROWS */
+    } else {
+        l->type = how == LB_LOAD_FLOAT || !halves ? LB_DENSE_F32
+                  : stored == LB_DTYPE_F16        ? LB_DENSE_F16
+                                                  : LB_DENSE_BF16;
+        LB_TRY(lb_alloc_array(&l->dense, l->rows * l->cols, dense_bytes(l->type), weight->name, err));
+        if (l->type == LB_DENSE_F32)
+            lb_parallel_for(l->rows, READ_ROWS, read_float_rows, &r);
+        else
+            memcpy(l->dense, weight->tensor->data, weight->tensor->bytes);
+    }
+    if (atomic_load(&r.failed)) {
+        if (err)
+            *err = r.err;
+        return r.err.status;
+    }
+    return LB_OK;
+}
+
+lb_status lb_linear_load(const lb_weight *weight, const lb_weight *bias, lb_load how, lb_linear *out,
+                         lb_error *err)
+{
+    lb_linear l = {.rows = weight->rows, .cols = weight->cols};
+    lb_status st = load_matrix(weight, how, &l, err);
+    if (st == LB_OK && bias) {
+        st = lb_alloc_array(&l.bias, bias->cols, sizeof *l.bias, bias->name, err);
+        if (st == LB_OK)
+            st = lb_weight_read(bias, 0, 1, l.bias, err);
+    }
+    if (st == LB_OK)
+        *out = l;
+    else
+        lb_linear_free(&l);
+    return st;
+}
+
+void lb_linear_free(lb_linear *linear)
+{
+    lb_qmat_destroy(linear->quantized);
+    if (!linear->borrowed)
+        lb_free(linear->dense);
+    lb_free(linear->bias);
+    *linear = (lb_linear){0};
+}
+
+typedef struct product {
+    const lb_kernels *kernels;
+    const lb_linear *linear;
+    const float *x;
+    size_t tokens;
+    float *y;
+    atomic_int failed;
+} product;
+
+/* Rows [begin, end) of W as floats, then BLAS: the prompt path of every stored type but float32. */
+static void apply_tile(void *arg, size_t begin, size_t end)
+{
+    product *p = arg;
+    const lb_linear *l = p->linear;
+    const size_t count = end - begin;
+    float *tile = lb_alloc(count * l->cols, sizeof *tile);
+    if (!tile) {
+        atomic_store(&p->failed, 1);
+        return;
+    }
+    if (l->quantized)
+        lb_qmat_dequantize(p->kernels, l->quantized, begin, count, tile);
+    else
+        lb_dense_to_f32(p->kernels, l->type, (const uint8_t *)l->dense + begin * l->cols * dense_bytes(l->type),
+                        count * l->cols, tile);
+    lb_gemm_nt(p->tokens, count, l->cols, p->x, l->cols, tile, l->cols, 0.0f, p->y + begin, l->rows);
+    lb_free(tile);
+}
+
+lb_status lb_linear_apply(const lb_kernels *kernels, const lb_linear *linear, const float *x, size_t tokens,
+                          float *y, lb_error *err)
+{
+    enum { TILE_ROWS = 192 };
+    if (!linear->quantized && linear->type == LB_DENSE_F32) {
+        lb_gemm_nt(tokens, linear->rows, linear->cols, x, linear->cols, linear->dense, linear->cols, 0.0f, y,
+                   linear->rows);
+    } else {
+        product p = {.kernels = kernels, .linear = linear, .x = x, .tokens = tokens, .y = y};
+        lb_blas_prepare();
+        lb_parallel_for(linear->rows, TILE_ROWS, apply_tile, &p);
+        if (atomic_load(&p.failed))
+            return lb_fail(err, LB_ENOMEM, "linear layer: no memory for a tile of %d rows", TILE_ROWS);
+    }
+    if (linear->bias) {
+        for (size_t t = 0; t < tokens; t++)
+            for (size_t i = 0; i < linear->rows; i++)
+                y[t * linear->rows + i] += linear->bias[i];
+    }
+    return LB_OK;
+}
+
+void lb_linear_decode(const lb_kernels *kernels, const lb_linear *linear, const float *x, lb_qvec *vector,
+                      bool vector_is_set, float *y)
+{
+    if (linear->quantized) {
+        if (!vector_is_set)
+            lb_qvec_set(kernels, vector, x, linear->cols);
+        lb_qmat_times(kernels, linear->quantized, vector, y);
+    } else {
+        lb_dense_times(kernels, linear->type, linear->dense, linear->rows, linear->cols, x, y);
+    }
+    if (linear->bias) {
+        for (size_t i = 0; i < linear->rows; i++)
+            y[i] += linear->bias[i];
+    }
+}
+
+void lb_linear_row(const lb_kernels *kernels, const lb_linear *linear, size_t row, float *out)
+{
+    if (linear->quantized)
+        lb_qmat_dequantize(kernels, linear->quantized, row, 1, out);
+    else
+        lb_dense_to_f32(kernels, linear->type,
+                        (const uint8_t *)linear->dense + row * linear->cols * dense_bytes(linear->type),
+                        linear->cols, out);
+}
+
+size_t lb_linear_bytes(const lb_linear *linear)
+{
+    return linear->quantized ? lb_qmat_bytes(linear->quantized)
+                             : linear->rows * linear->cols * dense_bytes(linear->type);
+}
+
+typedef struct round_job {
+    lb_linear *linear;
+    const lb_format *format;
+    lb_fit fit;
+    atomic_int failed;
+} round_job;
+
+static void round_rows(void *arg, size_t begin, size_t end)
+{
+    round_job *job = arg;
+    const size_t cols = job->linear->cols;
+    uint8_t *codes = lb_alloc(cols, 1);
+    float *params = lb_alloc(lb_format_groups(job->format, cols), job->format->params * sizeof *params);
+    if (!codes || !params)
+        atomic_store(&job->failed, 1);
+    for (size_t row = begin; codes && params && row < end; row++) {
+        float *w = (float *)job->linear->dense + row * cols;
+        lb_format_encode_row(job->format, w, NULL, cols, job->fit, codes, params);
+        lb_format_decode_row(job->format, codes, params, cols, w);
+    }
+    lb_free(codes);
+    lb_free(params);
+}
+
+lb_status lb_linear_round(lb_linear *linear, const lb_format *format, lb_fit fit, lb_error *err)
+{
+    if (linear->quantized || linear->type != LB_DENSE_F32)
+        return lb_fail(err, LB_EINVAL, "only float32 weights can be rounded to %s", format->name);
+    if (lb_format_is_float(format))
+        return LB_OK;
+    round_job job = {.linear = linear, .format = format, .fit = fit};
+    lb_parallel_for(linear->rows, READ_ROWS, round_rows, &job);
+    return atomic_load(&job.failed) ? lb_fail(err, LB_ENOMEM, "%s: no memory for a row", format->name) : LB_OK;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT
+ * A linear layer in memory: y = W x + b, for many tokens through BLAS, or for one through the decode
+ * kernels. */
+#ifndef LB_MODEL_LINEAR_H
+#define LB_MODEL_LINEAR_H
+
+#include "kernels/dense.h"
+#include "kernels/qmat.h"
+#include "model/weights.h"
+
+/* What to keep in memory. */
+typedef enum lb_load {
+    LB_LOAD_FLOAT, /* float32, dequantized if need be: for calibration and evaluation */
+    LB_LOAD_NATIVE /* as small as it is on disk: for generation */
+} lb_load;
+
+typedef struct lb_linear {
+    size_t rows, cols;
+    lb_qmat *quantized;   /* NULL: dense */
+    lb_dense_type type;   /* of dense */
+    void *dense;          /* [rows, cols], owned unless borrowed */
+    bool borrowed;        /* dense belongs to someone else: a tied embedding */
+    float *bias;          /* [rows] or NULL */
+} lb_linear;
+
+/* Reads `weight` (and `bias` unless NULL). */
+lb_status lb_linear_load(const lb_weight *weight, const lb_weight *bias, lb_load how, lb_linear *out,
+                         lb_error *err);
+void lb_linear_free(lb_linear *linear);
+
+/* y [tokens, rows] = x [tokens, cols] W^T + b. */
+lb_status lb_linear_apply(const lb_kernels *kernels, const lb_linear *linear, const float *x, size_t tokens,
+                          float *y, lb_error *err);
+
+/* One token. `vector` is scratch of at least cols entries, used by quantized layers only; when
+ * `vector_is_set` it already holds x, so that layers that share an input quantize it once.
+ * A quantized layer sees x rounded to 8 bits (kernels/qmat.h). */
+void lb_linear_decode(const lb_kernels *kernels, const lb_linear *linear, const float *x, lb_qvec *vector,
+                      bool vector_is_set, float *y);
+
+/* Row `row` as floats: an embedding look-up. */
+void lb_linear_row(const lb_kernels *kernels, const lb_linear *linear, size_t row, float *out);
+
+/* Rounds a float32 layer's weights to `format` in place (fit + round + value, no calibration). */
+lb_status lb_linear_round(lb_linear *linear, const lb_format *format, lb_fit fit, lb_error *err);
+
+/* Bytes that one product with a vector reads. */
+size_t lb_linear_bytes(const lb_linear *linear);
+
+#endif

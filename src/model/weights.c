@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+#include "model/weights.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/json.h"
+
+const lb_linear_info lb_block_linears[LB_BLOCK_LINEARS] = {
+    [LB_LINEAR_Q] = {"self_attn.q_proj", LB_STAGE_QKV},  [LB_LINEAR_K] = {"self_attn.k_proj", LB_STAGE_QKV},
+    [LB_LINEAR_V] = {"self_attn.v_proj", LB_STAGE_QKV},  [LB_LINEAR_O] = {"self_attn.o_proj", LB_STAGE_O},
+    [LB_LINEAR_GATE] = {"mlp.gate_proj", LB_STAGE_GATE_UP}, [LB_LINEAR_UP] = {"mlp.up_proj", LB_STAGE_GATE_UP},
+    [LB_LINEAR_DOWN] = {"mlp.down_proj", LB_STAGE_DOWN},
+};
+
+void lb_linear_shape(const lb_config *config, unsigned which, size_t *rows, size_t *cols)
+{
+    const size_t q = config->heads * config->head_dim, kv = config->kv_heads * config->head_dim;
+    const size_t shapes[LB_BLOCK_LINEARS][2] = {
+        [LB_LINEAR_Q] = {q, config->hidden},          [LB_LINEAR_K] = {kv, config->hidden},
+        [LB_LINEAR_V] = {kv, config->hidden},         [LB_LINEAR_O] = {config->hidden, q},
+        [LB_LINEAR_GATE] = {config->ffn, config->hidden}, [LB_LINEAR_UP] = {config->ffn, config->hidden},
+        [LB_LINEAR_DOWN] = {config->hidden, config->ffn},
+    };
+    *rows = shapes[which][0];
+    *cols = shapes[which][1];
+}
+
+bool lb_linear_has_bias(const lb_config *config, unsigned which)
+{
+    switch (lb_block_linears[which].stage) {
+    case LB_STAGE_QKV:
+        return config->qkv_bias;
+    case LB_STAGE_O:
+        return config->o_bias;
+    default:
+        return config->mlp_bias;
+    }
+}
+
+void lb_linear_name(size_t layer, unsigned which, char *out, size_t out_bytes)
+{
+    snprintf(out, out_bytes, "model.layers.%zu.%s", layer, lb_block_linears[which].suffix);
+}
+
+static lb_status check_shape(const lb_weights *weights, const lb_tensor *tensor, const char *name, size_t rows,
+                             size_t cols, lb_error *err)
+{
+    if (lb_tensor_rows(tensor) == rows && lb_tensor_cols(tensor) == cols && tensor->rank <= 2)
+        return LB_OK;
+    return lb_fail(err, LB_EFORMAT, "%s: tensor %s is %zu x %zu, but config.json implies %zu x %zu",
+                   weights->checkpoint.path, name, lb_tensor_rows(tensor), lb_tensor_cols(tensor), rows, cols);
+}
+
+static lb_status find_float(const lb_weights *weights, lb_weight *w, lb_error *err)
+{
+    w->tensor = lb_tensor_find(&weights->checkpoint.tensors, w->name);
+    if (!w->tensor)
+        return lb_fail(err, LB_EFORMAT, "%s: tensor %s is missing", weights->checkpoint.path, w->name);
+    LB_TRY(check_shape(weights, w->tensor, w->name, w->rows, w->cols, err));
+    switch (w->tensor->dtype) {
+    case LB_DTYPE_U8:
+    case LB_DTYPE_I8:
+    case LB_DTYPE_I32:
+    case LB_DTYPE_I64:
+        return lb_fail(err, LB_EUNSUPPORTED, "%s: tensor %s has type %s, want a floating-point type",
+                       weights->checkpoint.path, w->name, lb_dtype_name(w->tensor->dtype));
+    case LB_DTYPE_BF16:
+        return lb_format_parse("bf16", &w->format, err);
+    case LB_DTYPE_F16:
+        return lb_format_parse("f16", &w->format, err);
+    default:
+        return lb_format_parse("f32", &w->format, err);
+    }
+}
+
+static lb_status find_packed(const lb_weights *weights, const char *format, lb_weight *w, lb_error *err)
+{
+    lb_format_part parts[LB_FORMAT_MAX_PARTS];
+    if (lb_format_parse(format, &w->format, err) != LB_OK)
+        return lb_fail_at(err, LB_EFORMAT, "%s: layer of %s", weights->checkpoint.path, w->name);
+    if (lb_format_is_float(&w->format))
+        return find_float(weights, w, err);
+    w->part_count = w->format.ops->parts(&w->format, w->cols, parts);
+    for (unsigned i = 0; i < w->part_count; i++) {
+        char name[200];
+        const lb_dtype dtype = parts[i].elem_bytes == 2 ? LB_DTYPE_F16 : LB_DTYPE_U8;
+        snprintf(name, sizeof name, "%s.%s", w->name, parts[i].name);
+        const lb_tensor *t = lb_tensor_find(&weights->checkpoint.tensors, name);
+        if (!t)
+            return lb_fail(err, LB_EFORMAT, "%s: tensor %s is missing (format %s)", weights->checkpoint.path,
+                           name, w->format.name);
+        if (t->dtype != dtype)
+            return lb_fail(err, LB_EFORMAT, "%s: tensor %s has type %s, want %s", weights->checkpoint.path, name,
+                           lb_dtype_name(t->dtype), lb_dtype_name(dtype));
+        LB_TRY(check_shape(weights, t, name, w->rows, parts[i].row_bytes / parts[i].elem_bytes, err));
+        w->parts[i] = t;
+    }
+    return LB_OK;
+}
+
+lb_status lb_weights_find(const lb_weights *weights, const char *name, size_t rows, size_t cols,
+                          lb_weight *out, lb_error *err)
+{
+    lb_weight w = {.rows = rows, .cols = cols};
+    const size_t length = strlen(name);
+    if (length >= sizeof w.name)
+        return lb_fail(err, LB_EINVAL, "the name %.60s... is too long", name);
+    memcpy(w.name, name, length + 1);
+    const char *format = NULL;
+    if (weights->layer_formats && length > 7 && strcmp(name + length - 7, ".weight") == 0) {
+        char layer[sizeof w.name];
+        memcpy(layer, name, length - 7);
+        layer[length - 7] = '\0';
+        format = json_string_value(json_object_get(weights->layer_formats, layer));
+    }
+    LB_TRY(format ? find_packed(weights, format, &w, err) : find_float(weights, &w, err));
+    *out = w;
+    return LB_OK;
+}
+
+lb_status lb_weight_unpack_row(const lb_weight *weight, size_t row, uint8_t *codes, float *params,
+                               lb_error *err)
+{
+    const uint8_t *parts[LB_FORMAT_MAX_PARTS];
+    for (unsigned i = 0; i < weight->part_count; i++)
+        parts[i] = weight->parts[i]->data + row * (weight->parts[i]->bytes / weight->rows);
+    if (weight->format.ops->unpack(&weight->format, parts, weight->cols, codes, params, err) != LB_OK)
+        return lb_fail_at(err, LB_EFORMAT, "%s, row %zu", weight->name, row);
+    return LB_OK;
+}
+
+static lb_status read_packed(const lb_weight *weight, size_t first, size_t count, float *out, lb_error *err)
+{
+    const size_t groups = lb_format_groups(&weight->format, weight->cols);
+    uint8_t *codes = lb_alloc(weight->cols, 1);
+    float *params = lb_alloc(groups * weight->format.params, sizeof *params);
+    lb_status st = LB_OK;
+    if (!codes || !params)
+        st = lb_fail(err, LB_ENOMEM, "%s: no memory for one row", weight->name);
+    for (size_t i = 0; st == LB_OK && i < count; i++) {
+        st = lb_weight_unpack_row(weight, first + i, codes, params, err);
+        if (st == LB_OK)
+            lb_format_decode_row(&weight->format, codes, params, weight->cols, out + i * weight->cols);
+    }
+    lb_free(codes);
+    lb_free(params);
+    return st;
+}
+
+lb_status lb_weight_read(const lb_weight *weight, size_t first, size_t count, float *out, lb_error *err)
+{
+    LB_TRY(weight->part_count ? read_packed(weight, first, count, out, err)
+                              : lb_tensor_read(weight->tensor, first, count, out, err));
+    for (size_t i = 0; i < count * weight->cols; i++) {
+        if (!isfinite(out[i]))
+            return lb_fail(err, LB_EFORMAT, "%s: the value at row %zu, column %zu is %g, not a finite number",
+                           weight->name, first + i / weight->cols, i % weight->cols, (double)out[i]);
+    }
+    return LB_OK;
+}
+
+void lb_weight_forget(const lb_weights *weights, const lb_weight *weight)
+{
+    if (weight->tensor)
+        lb_tensor_forget(&weights->checkpoint.tensors, weight->tensor);
+    for (unsigned i = 0; i < weight->part_count; i++)
+        lb_tensor_forget(&weights->checkpoint.tensors, weight->parts[i]);
+}
+
+size_t lb_weight_bytes(const lb_weight *weight)
+{
+    size_t bytes = weight->tensor ? weight->tensor->bytes : 0;
+    for (unsigned i = 0; i < weight->part_count; i++)
+        bytes += weight->parts[i]->bytes;
+    return bytes;
+}
+
+static lb_status check_block(const lb_weights *weights, size_t layer, lb_error *err)
+{
+    const lb_config *c = &weights->config;
+    lb_weight w;
+    char name[128];
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
+        size_t rows, cols;
+        char base[96];
+        lb_linear_shape(c, which, &rows, &cols);
+        lb_linear_name(layer, which, base, sizeof base);
+        snprintf(name, sizeof name, "%s.weight", base);
+        LB_TRY(lb_weights_find(weights, name, rows, cols, &w, err));
+        if (lb_linear_has_bias(c, which)) {
+            snprintf(name, sizeof name, "%s.bias", base);
+            LB_TRY(lb_weights_find(weights, name, 1, rows, &w, err));
+        }
+    }
+    static const char *const norms[] = {"input_layernorm", "post_attention_layernorm", "self_attn.q_norm",
+                                        "self_attn.k_norm"};
+    for (size_t i = 0; i < (c->qk_norm ? 4u : 2u); i++) {
+        snprintf(name, sizeof name, "model.layers.%zu.%s.weight", layer, norms[i]);
+        LB_TRY(lb_weights_find(weights, name, 1, i < 2 ? c->hidden : c->head_dim, &w, err));
+    }
+    return LB_OK;
+}
+
+static lb_status check_all(lb_weights *weights, lb_error *err)
+{
+    lb_config *c = &weights->config;
+    lb_weight w;
+    /* Some checkpoints say nothing of tied embeddings and simply have no lm_head. */
+    if (!c->tied_embeddings && !lb_tensor_find(&weights->checkpoint.tensors, "lm_head.weight") &&
+        !lb_tensor_find(&weights->checkpoint.tensors, "lm_head.weight.codes"))
+        c->tied_embeddings = true;
+    LB_TRY(lb_weights_find(weights, "model.embed_tokens.weight", c->vocab, c->hidden, &w, err));
+    LB_TRY(lb_weights_find(weights, "model.norm.weight", 1, c->hidden, &w, err));
+    if (!c->tied_embeddings)
+        LB_TRY(lb_weights_find(weights, "lm_head.weight", c->vocab, c->hidden, &w, err));
+    for (size_t layer = 0; layer < c->layers; layer++)
+        LB_TRY(check_block(weights, layer, err));
+    return LB_OK;
+}
+
+/* A checkpoint that someone else quantized has weights that we would misread. */
+static lb_status read_quantization(lb_weights *weights, lb_error *err)
+{
+    const char *path = weights->checkpoint.path, *method;
+    size_t version;
+    const json_t *q = json_object_get(weights->checkpoint.config, "quantization_config");
+    if (!q || json_is_null(q))
+        return LB_OK;
+    LB_TRY(lb_json_string(q, "quant_method", "unnamed", path, &method, err));
+    if (strcmp(method, "lowbit") != 0)
+        return lb_fail(err, LB_EUNSUPPORTED,
+                       "%s: its weights were quantized by %.40s; lowbit reads float checkpoints, GGUF files and "
+                       "its own quantized checkpoints",
+                       path, method);
+    LB_TRY(lb_json_size(q, "format_version", 1, 1000, 1, path, &version, err));
+    if (version != LB_QUANTIZED_VERSION)
+        return lb_fail(err, LB_EUNSUPPORTED, "%s: checkpoint format version %zu, this lowbit reads version %d",
+                       path, version, LB_QUANTIZED_VERSION);
+    weights->layer_formats = json_object_get(q, "layers");
+    if (!json_is_object(weights->layer_formats))
+        return lb_fail(err, LB_EFORMAT, "%s: quantization_config has no \"layers\" object", path);
+    return LB_OK;
+}
+
+lb_status lb_weights_open(const char *path, lb_weights **out, lb_error *err)
+{
+    lb_weights *w = lb_alloc_zero(1, sizeof *w);
+    if (!w)
+        return lb_fail(err, LB_ENOMEM, "%s: no memory to open it", path);
+    lb_status st = lb_checkpoint_open(path, &w->checkpoint, err);
+    if (st != LB_OK) {
+        lb_free(w);
+        return st;
+    }
+    LB_GO(lb_config_read(w->checkpoint.config, path, &w->config, err));
+    LB_GO(read_quantization(w, err));
+    LB_GO(check_all(w, err));
+    *out = w;
+    w = NULL;
+done:
+    lb_weights_close(w);
+    return st;
+}
+
+void lb_weights_close(lb_weights *weights)
+{
+    if (!weights)
+        return;
+    lb_checkpoint_close(&weights->checkpoint);
+    lb_free(weights);
+}

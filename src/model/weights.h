@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The named weights of an opened model, float or quantized, under one roof: callers read rows as
+ * floats and need not know how they are stored.
+ *
+ * A quantized checkpoint stores weight NAME as the tensors NAME.codes, NAME.scales, ... (the parts of
+ * its format, formats/format.h) and names the format in config.json's quantization_config.layers.
+ */
+#ifndef LB_MODEL_WEIGHTS_H
+#define LB_MODEL_WEIGHTS_H
+
+#include "formats/format.h"
+#include "io/checkpoint.h"
+#include "model/config.h"
+
+/* The layout that lowbit writes and reads: quantization_config.format_version. */
+enum { LB_QUANTIZED_VERSION = 1 };
+
+typedef struct lb_weights {
+    lb_checkpoint checkpoint;
+    lb_config config;
+    const json_t *layer_formats; /* {"model.layers.0.self_attn.q_proj": "int4-g128"}; NULL: all float */
+} lb_weights;
+
+/* One weight matrix (or vector: rows = 1). */
+typedef struct lb_weight {
+    char name[160];
+    size_t rows, cols;
+    lb_format format;        /* a float format when it is not quantized */
+    const lb_tensor *tensor; /* not quantized */
+    const lb_tensor *parts[LB_FORMAT_MAX_PARTS]; /* quantized */
+    unsigned part_count;
+} lb_weight;
+
+/* Opens MODEL of any kind and checks that every tensor of the architecture is there with the shape
+ * that the configuration implies, so that later stages can only fail for lack of memory or disk. */
+lb_status lb_weights_open(const char *path, lb_weights **out, lb_error *err);
+void lb_weights_close(lb_weights *weights);
+
+/* The weight `name` (with ".weight" or ".bias"), which must be [rows, cols]. */
+lb_status lb_weights_find(const lb_weights *weights, const char *name, size_t rows, size_t cols,
+                          lb_weight *out, lb_error *err);
+
+/* Rows [first, first + count) as floats, out [count, cols]. Values that are not finite are LB_EFORMAT
+ * with the place of the first one. */
+lb_status lb_weight_read(const lb_weight *weight, size_t first, size_t count, float *out, lb_error *err);
+
+/* One row of a quantized weight: codes [cols], params [groups * format.params]. */
+lb_status lb_weight_unpack_row(const lb_weight *weight, size_t row, uint8_t *codes, float *params,
+                               lb_error *err);
+
+/* The whole weight's pages will not be needed again soon. */
+void lb_weight_forget(const lb_weights *weights, const lb_weight *weight);
+
+/* Bytes on disk. */
+size_t lb_weight_bytes(const lb_weight *weight);
+
+/* The linear layers of a block, in the order in which data flows through them. Those of one stage
+ * share their input. */
+typedef enum lb_stage { LB_STAGE_QKV, LB_STAGE_O, LB_STAGE_GATE_UP, LB_STAGE_DOWN, LB_STAGE_COUNT } lb_stage;
+
+enum { LB_LINEAR_Q, LB_LINEAR_K, LB_LINEAR_V, LB_LINEAR_O, LB_LINEAR_GATE, LB_LINEAR_UP, LB_LINEAR_DOWN,
+       LB_BLOCK_LINEARS };
+
+typedef struct lb_linear_info {
+    const char *suffix; /* "self_attn.q_proj" */
+    lb_stage stage;
+} lb_linear_info;
+
+extern const lb_linear_info lb_block_linears[LB_BLOCK_LINEARS];
+
+void lb_linear_shape(const lb_config *config, unsigned which, size_t *rows, size_t *cols);
+bool lb_linear_has_bias(const lb_config *config, unsigned which);
+/* "model.layers.3.self_attn.q_proj": the layer's name, without ".weight". */
+void lb_linear_name(size_t layer, unsigned which, char *out, size_t out_bytes);
+
+#endif

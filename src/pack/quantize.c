@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT
+ * lb_quantize: options to a recipe, checks before work, the pipeline with a folder as its sink, and
+ * the account of it. */
+#define _GNU_SOURCE
+#include "lowbit/quantize.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "calibrate/builtin_text.h"
+#include "io/tokenizer.h"
+#include "pack/quantized_dir.h"
+#include "quantize/pipeline.h"
+
+enum { MAX_CALIBRATION_BYTES = 1 << 30 };
+
+void lb_quantize_options_init(lb_quantize_options *options)
+{
+    *options = (lb_quantize_options){.struct_size = sizeof *options,
+                                     .format = "int4-g128",
+                                     .method = "gptq",
+                                     .fit = "search",
+                                     .order = "group",
+                                     .damp = 0.01,
+                                     .samples = 128,
+                                     .seqlen = 512,
+                                     .seed = 42};
+}
+
+typedef struct job {
+    const lb_quantize_options *options;
+    lb_recipe recipe;
+    const lb_kernels *kernels;
+    lb_weights *weights;
+    lb_tokenizer *tokenizer;
+    lb_samples samples;
+    lb_checkpoint_size size;
+    lb_quantized_dir *dir;
+} job;
+
+static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_error *err)
+{
+    lb_recipe_default(out);
+    LB_TRY(lb_format_parse(o->format, &out->format, err));
+    LB_TRY(lb_method_find(o->method, &out->method, err));
+    LB_TRY(lb_order_parse(o->order, &out->order, err));
+    if (strcmp(o->fit, "search") != 0 && strcmp(o->fit, "range") != 0)
+        return lb_fail(err, LB_EINVAL, "fit \"%.40s\" is not known: there are search, range", o->fit);
+    out->fit = strcmp(o->fit, "search") == 0 ? LB_FIT_SEARCH : LB_FIT_RANGE;
+    if (!(o->damp >= 0.0 && o->damp <= 10.0))
+        return lb_fail(err, LB_EINVAL, "damping %g is outside 0 to 10", o->damp);
+    if (o->samples > 1000000 || o->seqlen > 1000000)
+        return lb_fail(err, LB_EINVAL, "calibration of %zu samples of %zu tokens is out of range", o->samples,
+                       o->seqlen);
+    out->damp = o->damp;
+    out->seed = o->seed;
+    const bool calibrates = out->method->needs_hessian || o->calibration;
+    out->samples = calibrates ? o->samples : 0;
+    out->seqlen = calibrates ? o->seqlen : 0;
+    for (size_t i = 0; i < o->layer_rule_count; i++)
+        LB_TRY(lb_recipe_add_rule(out, o->layer_rules[i], err));
+    return LB_OK;
+}
+
+static lb_status pick_kernels(const lb_quantize_options *o, const lb_kernels **out, lb_error *err)
+{
+    lb_cpu_level cap = LB_CPU_BEST;
+    if (o->cpu && !lb_cpu_level_parse(o->cpu, &cap))
+        return lb_fail(err, LB_EINVAL, "instruction set \"%.40s\" is not known", o->cpu);
+    *out = lb_kernels_get(cap);
+    return LB_OK;
+}
+
+/* A token id that the embedding has no row for would only be noticed when a text contains it. */
+static lb_status check_tokenizer(job *j, lb_error *err)
+{
+    const lb_checkpoint *c = &j->weights->checkpoint;
+    if (!c->tokenizer) {
+        if (j->recipe.samples == 0)
+            return LB_OK;
+        return lb_fail(err, LB_EFORMAT, "%s has no tokenizer, and calibration needs one; method rtn does without",
+                       c->path);
+    }
+    LB_TRY(lb_tokenizer_create(c->tokenizer, c->tokenizer_config, c->path, &j->tokenizer, err));
+    const size_t vocab = lb_tokenizer_vocab_size(j->tokenizer);
+    if (vocab > j->weights->config.vocab)
+        return lb_fail(err, LB_EFORMAT, "%s: the tokenizer has %zu tokens, but the embedding only %zu rows", c->path,
+                       vocab, j->weights->config.vocab);
+    return LB_OK;
+}
+
+static lb_status make_samples(job *j, lb_error *err)
+{
+    if (j->recipe.samples == 0)
+        return LB_OK;
+    char *text = NULL;
+    size_t bytes = lb_builtin_calibration_size;
+    const char *from = (const char *)lb_builtin_calibration;
+    if (j->options->calibration) {
+        LB_TRY(lb_file_read(j->options->calibration, MAX_CALIBRATION_BYTES, &text, &bytes, err));
+        from = text;
+    }
+    if (j->recipe.seqlen > j->weights->config.max_context)
+        j->recipe.seqlen = j->weights->config.max_context;
+    lb_status st = lb_samples_create(j->tokenizer, from, bytes, j->recipe.samples, j->recipe.seqlen, j->recipe.seed,
+                                     &j->samples, err);
+    if (st != LB_OK)
+        st = lb_fail_at(err, st, "%s", j->options->calibration ? j->options->calibration : "built-in calibration text");
+    lb_free(text);
+    return st;
+}
+
+static lb_status check_output(const job *j, lb_quantize_result *r, lb_error *err)
+{
+    uint64_t free_bytes;
+    if (!j->options->output)
+        return j->options->dry_run ? LB_OK : lb_fail(err, LB_EINVAL, "no output was named");
+    char *parent = lb_path_parent(j->options->output);
+    if (!parent)
+        return lb_fail(err, LB_ENOMEM, "no memory for a name");
+    lb_status st = LB_OK;
+    if (!lb_path_is_directory(parent))
+        st = lb_fail(err, LB_EIO, "cannot create %s: there is no folder %s", j->options->output, parent);
+    else if (access(parent, W_OK | X_OK) != 0)
+        st = lb_fail(err, LB_EIO, "cannot create %s: folder %s is not writable", j->options->output, parent);
+    else if (lb_path_exists(j->options->output))
+        st = lb_fail(err, LB_EEXIST, "the output %s exists already; choose another name or delete it",
+                     j->options->output);
+    else
+        st = lb_free_space(parent, &free_bytes, err);
+    /* A little over the tensors' bytes: headers, configuration, tokenizer. */
+    const uint64_t wanted = j->size.all_bytes + j->size.all_bytes / 64 + (1 << 20);
+    if (st == LB_OK && free_bytes < wanted)
+        st = lb_fail(err, LB_ENOSPC, "%s: the result takes %.1f MB, but only %.1f MB are free there", parent,
+                     (double)wanted / 1e6, (double)free_bytes / 1e6);
+    if (st == LB_OK)
+        r->disk_free_bytes = free_bytes;
+    lb_free(parent);
+    return st;
+}
+
+static lb_status check_memory(const job *j, lb_quantize_result *r, lb_error *err)
+{
+    const size_t available = lb_available_memory_bytes();
+    r->memory_bytes = lb_pipeline_memory(&j->weights->config, &j->recipe, j->samples.count, j->samples.length);
+    if (r->memory_bytes > available)
+        return lb_fail(err, LB_ENOMEM, "quantizing needs about %.0f MB of memory, but only %.0f MB are available; "
+                       "fewer --samples or a shorter --seqlen need less", (double)r->memory_bytes / 1e6,
+                       (double)available / 1e6);
+    return LB_OK;
+}
+
+static uint64_t hash(uint64_t h, const void *data, size_t bytes)
+{
+    const uint8_t *p = data;
+    for (size_t i = 0; i < bytes; i++)
+        h = (h ^ p[i]) * 0x100000001b3u; /* FNV-1a */
+    return h;
+}
+
+/* What an interrupted run is recognised by: the recipe, the samples, and the model, of which every
+ * tensor's name, size and first bytes count. */
+static json_t *make_record(const job *j)
+{
+    const lb_tensor_set *set = &j->weights->checkpoint.tensors;
+    const uint64_t basis = 0xcbf29ce484222325u;
+    uint64_t model = basis;
+    for (size_t i = 0; i < set->count; i++) {
+        const lb_tensor *t = &set->tensors[i];
+        model = hash(model, t->name, strlen(t->name) + 1);
+        model = hash(model, &t->bytes, sizeof t->bytes);
+        model = hash(model, t->data, t->bytes < 1024 ? t->bytes : 1024);
+    }
+    uint64_t samples = hash(basis, j->samples.ids, j->samples.count * j->samples.length * sizeof *j->samples.ids);
+    char model_text[32], samples_text[32];
+    snprintf(model_text, sizeof model_text, "%016llx", (unsigned long long)model);
+    snprintf(samples_text, sizeof samples_text, "%016llx", (unsigned long long)samples);
+    return json_pack("{s:o, s:s, s:s, s:i}", "recipe", lb_recipe_json(&j->recipe), "model", model_text,
+                     "calibration text", samples_text, "checkpoint format", LB_QUANTIZED_VERSION);
+}
+
+static lb_status describe(const job *j, const lb_layer *layers, lb_quantize_result *r, lb_error *err)
+{
+    r->layer_count = j->weights->config.layers * LB_BLOCK_LINEARS;
+    LB_TRY(lb_alloc_array(&r->layers, r->layer_count, sizeof *r->layers, "report", err));
+    for (size_t i = 0; i < r->layer_count; i++) {
+        lb_quantize_layer *to = &r->layers[i];
+        const lb_layer *l = &layers[i];
+        *to = (lb_quantize_layer){.relative_error = l->relative_error};
+        snprintf(to->name, sizeof to->name, "%s", l->name);
+        snprintf(to->format, sizeof to->format, "%s", l->format.name);
+        to->bits_per_weight = 8.0 * (double)lb_format_row_bytes(&l->format, l->cols) / (double)l->cols;
+    }
+    return LB_OK;
+}
+
+static lb_status work(job *j, lb_quantize_result *r, lb_error *err)
+{
+    const size_t blocks = j->weights->config.layers;
+    lb_block_report *reports = NULL;
+    lb_layer *layers = NULL;
+    lb_stage_times times;
+    lb_status st = LB_OK;
+    json_t *record = make_record(j);
+    if (!record) {
+        st = lb_fail(err, LB_ENOMEM, "no memory to describe the run");
+        goto done;
+    }
+    LB_GO(lb_alloc_array(&layers, blocks * LB_BLOCK_LINEARS, sizeof *layers, "layers", err));
+    LB_GO(lb_alloc_array(&reports, blocks, sizeof *reports, "report", err));
+    LB_GO(lb_alloc_array(&r->block_errors, blocks, sizeof *r->block_errors, "report", err));
+    LB_GO(lb_quantized_dir_open(j->options->output, j->weights, &j->recipe, record, j->options->resume, &j->dir, err));
+    r->resumed_blocks = lb_quantized_dir_done(j->dir);
+    lb_pipeline pipeline = {.weights = j->weights,
+                            .recipe = &j->recipe,
+                            .samples = &j->samples,
+                            .kernels = j->kernels,
+                            .sink = lb_quantized_dir_sink(j->dir),
+                            .progress = j->options->progress};
+    LB_GO(lb_pipeline_run(&pipeline, layers, reports, &times, err));
+    const double start = lb_now();
+    LB_GO(lb_quantized_dir_finish(j->dir, &r->file_bytes, err));
+    r->seconds_load = times.load;
+    r->seconds_capture = times.capture;
+    r->seconds_hessian = times.hessian;
+    r->seconds_solve = times.solve;
+    r->seconds_write = times.write + lb_now() - start;
+    r->block_count = blocks;
+    for (size_t i = 0; i < blocks; i++)
+        r->block_errors[i] = reports[i].output_error;
+    LB_GO(describe(j, layers, r, err));
+done:
+    json_decref(record);
+    lb_free(layers);
+    lb_free(reports);
+    return st;
+}
+
+static void summarize(const job *j, lb_quantize_result *r)
+{
+    json_t *recipe = lb_recipe_json(&j->recipe);
+    char *text = recipe ? json_dumps(recipe, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
+    snprintf(r->recipe, sizeof r->recipe, "%s", text && strlen(text) < sizeof r->recipe ? text : "{}");
+    free(text);
+    json_decref(recipe);
+    r->weights = j->size.all_weights;
+    r->bytes = j->size.all_bytes;
+    r->quantized_weights = j->size.quantized_weights;
+    r->quantized_bytes = j->size.quantized_bytes;
+    r->bits_per_weight = 8.0 * (double)r->bytes / (double)r->weights;
+    if (r->quantized_weights > 0)
+        r->quantized_bits_per_weight = 8.0 * (double)r->quantized_bytes / (double)r->quantized_weights;
+    r->samples = j->samples.count;
+    r->seqlen = j->samples.length;
+    r->peak_rss_bytes = lb_peak_rss_bytes();
+}
+
+lb_status lb_quantize(const lb_quantize_options *options, lb_quantize_result *result, lb_error *err)
+{
+    job j = {.options = options};
+    lb_quantize_result r = {0};
+    lb_status st = LB_OK;
+    const double start = lb_now();
+    if (options->struct_size != sizeof *options)
+        return lb_fail(err, LB_EINVAL, "lb_quantize_options has %zu bytes, this library's has %zu",
+                       options->struct_size, sizeof *options);
+    LB_GO(make_recipe(options, &j.recipe, err));
+    LB_GO(pick_kernels(options, &j.kernels, err));
+    LB_GO(lb_weights_open(options->model, &j.weights, err));
+    LB_GO(lb_quantized_size(j.weights, &j.recipe, &j.size, err));
+    LB_GO(check_output(&j, &r, err));
+    LB_GO(check_tokenizer(&j, err));
+    LB_GO(make_samples(&j, err));
+    LB_GO(check_memory(&j, &r, err));
+    if (!options->dry_run)
+        LB_GO(work(&j, &r, err));
+    summarize(&j, &r);
+    r.seconds = lb_now() - start;
+    *result = r;
+    r = (lb_quantize_result){0};
+done:
+    lb_quantize_result_free(&r);
+    lb_quantized_dir_close(j.dir);
+    lb_samples_free(&j.samples);
+    lb_tokenizer_destroy(j.tokenizer);
+    lb_weights_close(j.weights);
+    return st;
+}
+
+void lb_quantize_result_free(lb_quantize_result *result)
+{
+    lb_free(result->layers);
+    lb_free(result->block_errors);
+    *result = (lb_quantize_result){0};
+}

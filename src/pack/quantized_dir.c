@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: MIT */
+#include "pack/quantized_dir.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/json.h"
+#include "base/thread.h"
+#include "pack/plan.h"
+#include "pack/shard.h"
+
+static const char record_name[] = "lowbit-run.json";
+
+struct lb_quantized_dir {
+    const lb_weights *weights;
+    const lb_recipe *recipe;
+    char *path, *partial; /* the final name, and the one while working */
+    int lock;
+    bool finished;
+};
+
+/* File k of the checkpoint: the blocks in order, then everything else. */
+static char *shard_path(const lb_quantized_dir *dir, size_t k)
+{
+    char name[64];
+    const size_t count = dir->weights->config.layers + 1;
+    snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", k + 1, count);
+    return lb_path_join(dir->partial, name);
+}
+
+/* Measured errors of block k, kept only until the checkpoint is finished. */
+static char *errors_path(const lb_quantized_dir *dir, size_t k)
+{
+    char name[64];
+    snprintf(name, sizeof name, "lowbit-errors-%05zu.json", k + 1);
+    return lb_path_join(dir->partial, name);
+}
+
+static lb_status no_memory(lb_error *err)
+{
+    return lb_fail(err, LB_ENOMEM, "quantized checkpoint: no memory for a name");
+}
+
+/* The record is compared key by key, so that the message can say what is different. */
+static lb_status check_record(const char *partial, const json_t *record, lb_error *err)
+{
+    json_t *found;
+    char *path = lb_path_join(partial, record_name);
+    if (!path)
+        return no_memory(err);
+    lb_status st = lb_json_load(path, 1 << 20, &found, err);
+    lb_free(path);
+    if (st != LB_OK)
+        return lb_fail_at(err, st, "cannot resume %s", partial);
+    const char *key;
+    const json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)record, key, value) {
+        if (st == LB_OK && !json_equal(value, json_object_get(found, key)))
+            st = lb_fail(err, LB_EINVAL, "cannot resume %s: it was made with another %s; use the same arguments, "
+                         "or delete it to start anew", partial, key);
+    }
+    json_decref(found);
+    return st;
+}
+
+static lb_status begin_or_resume(lb_quantized_dir *dir, const json_t *record, bool resume, lb_error *err)
+{
+    if (lb_path_exists(dir->path))
+        return lb_fail(err, LB_EEXIST, "the output %s exists already; choose another name or delete it", dir->path);
+    const bool there = lb_path_exists(dir->partial);
+    if (there && !resume)
+        return lb_fail(err, LB_EEXIST, "%s exists: an unfinished run; add --resume to go on with it, or delete it",
+                       dir->partial);
+    if (there) {
+        LB_TRY(lb_lock_directory(dir->partial, &dir->lock, err));
+        return check_record(dir->partial, record, err);
+    }
+    LB_TRY(lb_make_directory(dir->partial, err));
+    LB_TRY(lb_lock_directory(dir->partial, &dir->lock, err));
+    char *path = lb_path_join(dir->partial, record_name);
+    if (!path)
+        return no_memory(err);
+    lb_status st = lb_json_save(path, record, err);
+    lb_free(path);
+    return st;
+}
+
+lb_status lb_quantized_dir_open(const char *out_path, const lb_weights *weights, const lb_recipe *recipe,
+                                const json_t *record, bool resume, lb_quantized_dir **out, lb_error *err)
+{
+    size_t length = strlen(out_path);
+    while (length > 1 && out_path[length - 1] == '/')
+        length--;
+    lb_quantized_dir *dir = lb_alloc_zero(1, sizeof *dir);
+    if (!dir)
+        return no_memory(err);
+    *dir = (lb_quantized_dir){.weights = weights, .recipe = recipe, .lock = -1};
+    dir->path = lb_strndup(out_path, length);
+    dir->partial = lb_alloc(length + sizeof ".partial", 1);
+    lb_status st = dir->path && dir->partial ? LB_OK : no_memory(err);
+    if (st == LB_OK) {
+        memcpy(dir->partial, dir->path, length);
+        memcpy(dir->partial + length, ".partial", sizeof ".partial");
+        st = begin_or_resume(dir, record, resume, err);
+    }
+    if (st == LB_OK)
+        *out = dir;
+    else
+        lb_quantized_dir_close(dir);
+    return st;
+}
+
+static bool has_block(void *self, size_t layer)
+{
+    const lb_quantized_dir *dir = self;
+    char *path = shard_path(dir, layer);
+    const bool there = path && lb_path_exists(path);
+    lb_free(path);
+    return there;
+}
+
+size_t lb_quantized_dir_done(const lb_quantized_dir *dir)
+{
+    size_t done = 0;
+    while (done < dir->weights->config.layers && has_block((void *)(uintptr_t)dir, done))
+        done++;
+    return done;
+}
+
+void lb_quantized_dir_close(lb_quantized_dir *dir)
+{
+    if (!dir)
+        return;
+    /* Only a folder that this process holds and in which nothing is finished is worth nothing. */
+    if (dir->lock >= 0 && !dir->finished && lb_quantized_dir_done(dir) == 0)
+        (void)lb_remove_directory(dir->partial, NULL);
+    lb_unlock_directory(dir->lock);
+    lb_free(dir->path);
+    lb_free(dir->partial);
+    lb_free(dir);
+}
+
+static lb_status save_errors(const lb_quantized_dir *dir, size_t k, const lb_layer *layers, size_t count,
+                             lb_error *err)
+{
+    char *path = errors_path(dir, k);
+    json_t *errors = json_object();
+    lb_status st = path && errors ? LB_OK : no_memory(err);
+    for (size_t i = 0; st == LB_OK && i < count; i++)
+        json_object_set_new(errors, layers[i].name, json_real(layers[i].relative_error));
+    if (st == LB_OK)
+        st = lb_json_save(path, errors, err);
+    json_decref(errors);
+    lb_free(path);
+    return st;
+}
+
+static lb_status add_vector(lb_shard *shard, const lb_weights *weights, const char *name, size_t n, lb_error *err)
+{
+    lb_weight w;
+    LB_TRY(lb_weights_find(weights, name, 1, n, &w, err));
+    return lb_shard_add_float(shard, &w, lb_kept_dtype(&w, NULL), err);
+}
+
+static lb_status add_layer(lb_shard *shard, const lb_weights *weights, const lb_layer *layer, lb_error *err)
+{
+    char name[160];
+    lb_weight w;
+    if (!lb_format_is_float(&layer->format))
+        return lb_shard_add_packed(shard, layer, err);
+    snprintf(name, sizeof name, "%s.weight", layer->name);
+    LB_TRY(lb_weights_find(weights, name, layer->rows, layer->cols, &w, err));
+    return lb_shard_add_float(shard, &w, lb_kept_dtype(&w, &layer->format), err);
+}
+
+static lb_status commit_block(void *self, size_t layer, const lb_layer *layers, size_t count, lb_error *err)
+{
+    const lb_quantized_dir *dir = self;
+    lb_shard shard = {0};
+    lb_status st = LB_OK;
+    char name[128], *path = shard_path(dir, layer);
+    size_t n;
+    if (!path)
+        return no_memory(err);
+    for (size_t i = 0; i < count; i++)
+        LB_GO(add_layer(&shard, dir->weights, &layers[i], err));
+    for (size_t i = 0; lb_block_vector(&dir->weights->config, layer, i, name, sizeof name, &n); i++)
+        LB_GO(add_vector(&shard, dir->weights, name, n, err));
+    LB_GO(save_errors(dir, layer, layers, count, err)); /* first: the shard is what says "finished" */
+    LB_GO(lb_shard_write(&shard, path, err));
+done:
+    lb_shard_free(&shard);
+    lb_free(path);
+    return st;
+}
+
+static lb_status restore_block(void *self, size_t layer, lb_layer *layers, size_t count, lb_error *err)
+{
+    const lb_quantized_dir *dir = self;
+    lb_tensor_set set = {0};
+    json_t *errors = NULL;
+    lb_status st = LB_OK;
+    char *path = shard_path(dir, layer), *beside = errors_path(dir, layer);
+    const char *paths[] = {path};
+    if (!path || !beside) {
+        st = no_memory(err);
+        goto done;
+    }
+    LB_GO(lb_safetensors_open(paths, 1, &set, err));
+    LB_GO(lb_json_load(beside, 1 << 20, &errors, err));
+    for (size_t i = 0; i < count; i++) {
+        if (lb_format_is_float(&layers[i].format))
+            continue;
+        LB_GO(lb_shard_unpack(&set, path, &layers[i], err));
+        layers[i].relative_error = json_number_value(json_object_get(errors, layers[i].name));
+    }
+done:
+    json_decref(errors);
+    lb_tensor_set_free(&set);
+    lb_free(path);
+    lb_free(beside);
+    return st;
+}
+
+lb_sink lb_quantized_dir_sink(lb_quantized_dir *dir)
+{
+    return (lb_sink){.self = dir, .has = has_block, .restore = restore_block, .commit = commit_block};
+}
+
+typedef struct outer_job {
+    const lb_layer *layer;
+    lb_fit fit;
+} outer_job;
+
+static void encode_outer_rows(void *arg, size_t begin, size_t end)
+{
+    const outer_job *job = arg;
+    const lb_layer *l = job->layer;
+    const size_t params = lb_format_groups(&l->format, l->cols) * l->format.params;
+    for (size_t row = begin; row < end; row++)
+        lb_format_encode_row(&l->format, l->w + row * l->cols, NULL, l->cols, job->fit, l->codes + row * l->cols,
+                             l->params + row * params);
+}
+
+/* An embedding or head that a rule quantizes: round to nearest, since nothing follows that could make
+ * up for its errors. */
+static lb_status add_outer(lb_shard *shard, const lb_quantized_dir *dir, const char *name, lb_error *err)
+{
+    const lb_config *c = &dir->weights->config;
+    const lb_format *rule = lb_outer_format(dir->recipe, name);
+    lb_layer layer = {.rows = c->vocab, .cols = c->hidden};
+    lb_weight w;
+    char tensor[160];
+    lb_status st = LB_OK;
+    snprintf(tensor, sizeof tensor, "%s.weight", name);
+    LB_TRY(lb_weights_find(dir->weights, tensor, c->vocab, c->hidden, &w, err));
+    if (!rule || lb_format_is_float(rule))
+        return lb_shard_add_float(shard, &w, lb_kept_dtype(&w, rule), err);
+    snprintf(layer.name, sizeof layer.name, "%s", name);
+    layer.format = *rule;
+    LB_GO(lb_alloc_array(&layer.w, c->vocab, c->hidden * sizeof *layer.w, name, err));
+    LB_GO(lb_alloc_array(&layer.codes, c->vocab, c->hidden, name, err));
+    LB_GO(lb_alloc_array(&layer.params, c->vocab,
+                         lb_format_groups(rule, c->hidden) * rule->params * sizeof *layer.params, name, err));
+    LB_GO(lb_weight_read(&w, 0, c->vocab, layer.w, err));
+    outer_job job = {&layer, dir->recipe->fit};
+    lb_parallel_for(c->vocab, 64, encode_outer_rows, &job);
+    LB_GO(lb_shard_add_packed(shard, &layer, err));
+done:
+    lb_free(layer.w);
+    lb_free(layer.codes);
+    lb_free(layer.params);
+    return st;
+}
+
+static lb_status write_outer(lb_quantized_dir *dir, lb_error *err)
+{
+    lb_shard shard = {0};
+    lb_status st = LB_OK;
+    const char *layer;
+    char *path = shard_path(dir, dir->weights->config.layers);
+    if (!path)
+        return no_memory(err);
+    for (size_t i = 0; lb_outer_matrix(&dir->weights->config, i, &layer); i++)
+        LB_GO(add_outer(&shard, dir, layer, err));
+    LB_GO(add_vector(&shard, dir->weights, "model.norm.weight", dir->weights->config.hidden, err));
+    LB_GO(lb_shard_write(&shard, path, err));
+done:
+    lb_shard_free(&shard);
+    lb_free(path);
+    return st;
+}
+
+static lb_status write_index(const lb_quantized_dir *dir, lb_error *err)
+{
+    const size_t count = dir->weights->config.layers + 1;
+    json_t *map = json_object(), *index = NULL;
+    uint64_t bytes = 0;
+    lb_status st = map ? LB_OK : no_memory(err);
+    for (size_t k = 0; st == LB_OK && k < count; k++) {
+        lb_tensor_set set;
+        char *path = shard_path(dir, k);
+        const char *paths[] = {path};
+        st = path ? lb_safetensors_open(paths, 1, &set, err) : no_memory(err);
+        for (size_t i = 0; st == LB_OK && i < set.count; i++) {
+            json_object_set_new(map, set.tensors[i].name, json_string(lb_path_base(path)));
+            bytes += set.tensors[i].bytes;
+        }
+        if (st == LB_OK)
+            lb_tensor_set_free(&set);
+        lb_free(path);
+    }
+    char *path = lb_path_join(dir->partial, "model.safetensors.index.json");
+    if (st == LB_OK)
+        index = json_pack("{s:{s:I}, s:O}", "metadata", "total_size", (json_int_t)bytes, "weight_map", map);
+    if (st == LB_OK)
+        st = path && index ? lb_json_save(path, index, err) : no_memory(err);
+    json_decref(index);
+    json_decref(map);
+    lb_free(path);
+    return st;
+}
+
+/* The source's configuration, and beside it all that a reader needs to know of the codes. */
+static lb_status write_config(const lb_quantized_dir *dir, lb_error *err)
+{
+    const lb_config *c = &dir->weights->config;
+    json_t *layers = json_object(), *config = json_deep_copy(dir->weights->checkpoint.config);
+    const char *outer;
+    char name[128];
+    for (size_t i = 0; i < c->layers * LB_BLOCK_LINEARS; i++) {
+        lb_linear_name(i / LB_BLOCK_LINEARS, (unsigned)(i % LB_BLOCK_LINEARS), name, sizeof name);
+        const lb_format *f = lb_recipe_format(dir->recipe, name, &dir->recipe->format, NULL);
+        if (!lb_format_is_float(f))
+            json_object_set_new(layers, name, json_string(f->name));
+    }
+    for (size_t i = 0; lb_outer_matrix(c, i, &outer); i++) {
+        const lb_format *f = lb_outer_format(dir->recipe, outer);
+        if (f && !lb_format_is_float(f))
+            json_object_set_new(layers, outer, json_string(f->name));
+    }
+    json_t *recipe = lb_recipe_json(dir->recipe);
+    json_t *quantization =
+        layers && recipe ? json_pack("{s:s, s:i, s:O, s:O}", "quant_method", "lowbit", "format_version",
+                                     LB_QUANTIZED_VERSION, "recipe", recipe, "layers", layers)
+                         : NULL;
+    char *path = lb_path_join(dir->partial, "config.json");
+    lb_status st = config && quantization && path ? LB_OK : no_memory(err);
+    if (st == LB_OK) {
+        json_object_set_new(config, "tie_word_embeddings", json_boolean(c->tied_embeddings));
+        json_object_set(config, "quantization_config", quantization);
+        st = lb_json_save(path, config, err);
+    }
+    json_decref(quantization);
+    json_decref(recipe);
+    json_decref(layers);
+    json_decref(config);
+    lb_free(path);
+    return st;
+}
+
+static lb_status save_beside(const lb_quantized_dir *dir, const char *name, const json_t *json, lb_error *err)
+{
+    if (!json)
+        return LB_OK;
+    char *path = lb_path_join(dir->partial, name);
+    if (!path)
+        return no_memory(err);
+    lb_status st = lb_json_save(path, json, err);
+    lb_free(path);
+    return st;
+}
+
+/* A folder's tokenizer files are copied as they are; a GGUF file's tokenizer becomes such files. */
+static lb_status write_tokenizer(const lb_quantized_dir *dir, lb_error *err)
+{
+    static const char *const names[] = {
+        "tokenizer.json", "tokenizer_config.json", "tokenizer.model",        "special_tokens_map.json",
+        "vocab.json",     "merges.txt",            "added_tokens.json",      "chat_template.jinja",
+        "LICENSE",        "generation_config.json"};
+    const lb_checkpoint *source = &dir->weights->checkpoint;
+    if (!lb_path_is_directory(source->path)) {
+        LB_TRY(save_beside(dir, "tokenizer.json", source->tokenizer, err));
+        return save_beside(dir, "tokenizer_config.json", source->tokenizer_config, err);
+    }
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *from = lb_path_join(source->path, names[i]), *to = lb_path_join(dir->partial, names[i]);
+        lb_status st = from && to ? LB_OK : no_memory(err);
+        if (st == LB_OK && lb_path_exists(from))
+            st = lb_file_copy(from, to, err);
+        lb_free(from);
+        lb_free(to);
+        LB_TRY(st);
+    }
+    return LB_OK;
+}
+
+static void remove_scaffolding(const lb_quantized_dir *dir)
+{
+    char *path = lb_path_join(dir->partial, record_name);
+    if (path)
+        (void)unlink(path);
+    lb_free(path);
+    for (size_t k = 0; k < dir->weights->config.layers; k++) {
+        path = errors_path(dir, k);
+        if (path)
+            (void)unlink(path);
+        lb_free(path);
+    }
+}
+
+lb_status lb_quantized_dir_finish(lb_quantized_dir *dir, uint64_t *file_bytes, lb_error *err)
+{
+    LB_TRY(write_outer(dir, err));
+    LB_TRY(write_tokenizer(dir, err));
+    LB_TRY(write_config(dir, err));
+    LB_TRY(write_index(dir, err));
+    if (lb_path_exists(dir->path)) /* rename would replace an empty folder without a word */
+        return lb_fail(err, LB_EEXIST, "the output %s has appeared meanwhile; the result is in %s", dir->path,
+                       dir->partial);
+    remove_scaffolding(dir);
+    LB_TRY(lb_directory_bytes(dir->partial, file_bytes, err));
+    LB_TRY(lb_rename_directory(dir->partial, dir->path, err));
+    dir->finished = true;
+    return LB_OK;
+}

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT */
+#include "quantize/pipeline.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/thread.h"
+#include "model/block.h"
+#include "model/embedding.h"
+
+enum { CHUNK_TOKENS = 2048 }; /* tokens that go through a stage at a time */
+
+typedef struct run {
+    const lb_pipeline *p;
+    const lb_config *config;
+    lb_rope rope;
+    lb_workspace ws;
+    lb_block block;
+    size_t tokens, chunk_sequences;
+    float *original;  /* [tokens, hidden] the stream of the unquantized model */
+    float *quantized; /* [tokens, hidden] the stream of the model as quantized so far */
+    float *attended;  /* [tokens, heads * head_dim] inputs of o, kept between two stages */
+    lb_stage_times *times;
+    char label[48];
+} run;
+
+static lb_stage_context stage_context(run *r)
+{
+    return (lb_stage_context){
+        .kernels = r->p->kernels, .config = r->config, .rope = &r->rope, .block = &r->block, .ws = &r->ws};
+}
+
+static bool has_calibration(const run *r)
+{
+    return r->tokens > 0;
+}
+
+static void run_free(run *r)
+{
+    lb_rope_free(&r->rope);
+    lb_workspace_free(&r->ws);
+    lb_block_free(&r->block);
+    lb_free(r->original);
+    lb_free(r->quantized);
+    lb_free(r->attended);
+}
+
+static lb_status start_streams(run *r, lb_error *err)
+{
+    const lb_samples *s = r->p->samples;
+    lb_embedding e = {0};
+    lb_status st = LB_OK;
+    r->tokens = s->count * s->length;
+    r->chunk_sequences = s->length < CHUNK_TOKENS ? CHUNK_TOKENS / s->length : 1;
+    LB_GO(lb_rope_create(r->config, s->length, &r->rope, err));
+    LB_GO(lb_workspace_create(r->config, r->chunk_sequences * s->length, &r->ws, err));
+    LB_GO(lb_alloc_array(&r->original, r->tokens, r->config->hidden * sizeof(float), "activations", err));
+    LB_GO(lb_alloc_array(&r->quantized, r->tokens, r->config->hidden * sizeof(float), "activations", err));
+    LB_GO(lb_alloc_array(&r->attended, r->tokens, r->config->heads * r->config->head_dim * sizeof(float),
+                         "activations", err));
+    LB_GO(lb_embedding_load(r->p->weights, &e, err));
+    LB_GO(lb_embedding_look_up(r->p->kernels, &e, s->ids, r->tokens, r->original, err));
+    memcpy(r->quantized, r->original, r->tokens * r->config->hidden * sizeof(float));
+done:
+    lb_embedding_free(&e);
+    return st;
+}
+
+/* A stage's work on the sequences that begin at token `at`. */
+typedef lb_status (*chunk_step)(run *r, lb_hessian *h, size_t at, size_t sequences, lb_error *err);
+
+static lb_status for_each_chunk(run *r, lb_hessian *h, chunk_step step, lb_error *err)
+{
+    const size_t length = r->p->samples->length;
+    for (size_t s = 0; s < r->p->samples->count; s += r->chunk_sequences) {
+        const size_t left = r->p->samples->count - s;
+        LB_TRY(step(r, h, s * length, left < r->chunk_sequences ? left : r->chunk_sequences, err));
+        LB_TRY(lb_progress_tell(&r->p->progress, r->label, 0, 0, err));
+    }
+    return LB_OK;
+}
+
+static void add_to_hessian(run *r, lb_hessian *h, const float *x, size_t tokens)
+{
+    const double start = lb_now();
+    lb_hessian_add(h, x, tokens);
+    r->times->hessian += lb_now() - start;
+}
+
+static lb_status advance_original(run *r, lb_hessian *h, size_t at, size_t sequences, lb_error *err)
+{
+    lb_stage_context c = stage_context(r);
+    (void)h;
+    return lb_block_forward(&c, r->original + at * r->config->hidden, sequences, r->p->samples->length, err);
+}
+
+static lb_status capture_qkv(run *r, lb_hessian *h, size_t at, size_t sequences, lb_error *err)
+{
+    const size_t tokens = sequences * r->p->samples->length;
+    lb_stage_context c = stage_context(r);
+    (void)err;
+    lb_block_attention_input(&c, r->quantized + at * r->config->hidden, tokens);
+    add_to_hessian(r, h, r->ws.h, tokens);
+    return LB_OK;
+}
+
+static lb_status capture_o(run *r, lb_hessian *h, size_t at, size_t sequences, lb_error *err)
+{
+    const size_t tokens = sequences * r->p->samples->length, width = r->config->heads * r->config->head_dim;
+    lb_stage_context c = stage_context(r);
+    lb_block_attention_input(&c, r->quantized + at * r->config->hidden, tokens);
+    LB_TRY(lb_block_attend(&c, sequences, r->p->samples->length, err));
+    memcpy(r->attended + at * width, r->ws.a, tokens * width * sizeof(float));
+    add_to_hessian(r, h, r->ws.a, tokens);
+    return LB_OK;
+}
+
+static lb_status capture_gate_up(run *r, lb_hessian *h, size_t at, size_t sequences, lb_error *err)
+{
+    const size_t tokens = sequences * r->p->samples->length, width = r->config->heads * r->config->head_dim;
+    float *x = r->quantized + at * r->config->hidden;
+    lb_stage_context c = stage_context(r);
+    LB_TRY(lb_block_attention_output(&c, r->attended + at * width, x, tokens, err));
+    lb_block_ffn_input(&c, x, tokens);
+    add_to_hessian(r, h, r->ws.h, tokens);
+    return LB_OK;
+}
+
+static lb_status capture_down(run *r, lb_hessian *h, size_t at, size_t sequences, lb_error *err)
+{
+    const size_t tokens = sequences * r->p->samples->length;
+    lb_stage_context c = stage_context(r);
+    lb_block_ffn_input(&c, r->quantized + at * r->config->hidden, tokens);
+    LB_TRY(lb_block_ffn_inner(&c, tokens, err));
+    add_to_hessian(r, h, r->ws.m, tokens);
+    return LB_OK;
+}
+
+/* The inputs of down are wide and there are many: they are computed twice rather than kept. */
+static lb_status finish_quantized(run *r, lb_hessian *h, size_t at, size_t sequences, lb_error *err)
+{
+    const size_t tokens = sequences * r->p->samples->length;
+    float *x = r->quantized + at * r->config->hidden;
+    lb_stage_context c = stage_context(r);
+    (void)h;
+    lb_block_ffn_input(&c, x, tokens);
+    LB_TRY(lb_block_ffn_inner(&c, tokens, err));
+    return lb_block_ffn_output(&c, x, tokens, err);
+}
+
+/* One stage's inputs, from the quantized stream. */
+static const chunk_step captures[LB_STAGE_COUNT] = {
+    [LB_STAGE_QKV] = capture_qkv,
+    [LB_STAGE_O] = capture_o,
+    [LB_STAGE_GATE_UP] = capture_gate_up,
+    [LB_STAGE_DOWN] = capture_down,
+};
+
+static lb_status alloc_layer(lb_layer *l, lb_error *err)
+{
+    const size_t params = lb_format_groups(&l->format, l->cols) * l->format.params;
+    LB_TRY(lb_alloc_array(&l->codes, l->rows, l->cols, l->name, err));
+    return lb_alloc_array(&l->params, l->rows, params * sizeof *l->params, l->name, err);
+}
+
+static void release_layer(lb_layer *l)
+{
+    lb_free(l->codes);
+    lb_free(l->params);
+    l->codes = NULL;
+    l->params = NULL;
+    l->w = NULL; /* belonged to the block */
+}
+
+typedef struct decode_job {
+    const lb_layer *layer;
+    float *out;
+} decode_job;
+
+static void decode_rows(void *arg, size_t begin, size_t end)
+{
+    const decode_job *job = arg;
+    const lb_layer *l = job->layer;
+    const size_t params = lb_format_groups(&l->format, l->cols) * l->format.params;
+    for (size_t row = begin; row < end; row++)
+        lb_format_decode_row(&l->format, l->codes + row * l->cols, l->params + row * params, l->cols,
+                             job->out + row * l->cols);
+}
+
+static double square_sum(const float *x, size_t n)
+{
+    double total = 0.0;
+    for (size_t i = 0; i < n; i++)
+        total += (double)x[i] * (double)x[i];
+    return total;
+}
+
+/* Replaces the layer's weights by their rounded values and notes what that does to its output. */
+static lb_status put_in_place(lb_layer *l, const lb_hessian *h, lb_error *err)
+{
+    const size_t n = l->rows * l->cols;
+    double error, energy;
+    float *rounded;
+    LB_TRY(lb_alloc_array(&rounded, n, sizeof *rounded, l->name, err));
+    decode_job job = {l, rounded};
+    lb_parallel_for(l->rows, 32, decode_rows, &job);
+    lb_status st = LB_OK;
+    if (h)
+        st = lb_hessian_energy(h, l->w, l->rows, &energy, err);
+    else
+        energy = square_sum(l->w, n);
+    for (size_t i = 0; i < n; i++) {
+        const float value = rounded[i];
+        rounded[i] = l->w[i] - value;
+        l->w[i] = value;
+    }
+    if (st == LB_OK && h)
+        st = lb_hessian_energy(h, rounded, l->rows, &error, err);
+    else
+        error = square_sum(rounded, n);
+    l->relative_error = energy > 0.0 ? error / energy : 0.0;
+    lb_free(rounded);
+    return st;
+}
+
+/* A stage from its inputs to rounded weights; layers [LB_BLOCK_LINEARS] of the block. */
+static lb_status quantize_stage(run *r, lb_stage stage, lb_layer *layers, bool restored, lb_error *err)
+{
+    lb_layer *chosen[LB_BLOCK_LINEARS], group[LB_BLOCK_LINEARS];
+    size_t count = 0;
+    lb_hessian h = {0};
+    lb_status st = LB_OK;
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
+        if (lb_block_linears[which].stage == stage && !lb_format_is_float(&layers[which].format)) {
+            chosen[count] = &layers[which];
+            group[count++] = layers[which];
+        }
+    }
+    const bool measured = has_calibration(r) && count > 0 && !restored;
+    if (has_calibration(r)) {
+        /* The stream must advance even where nothing of this stage is to be quantized. */
+        size_t rows, cols;
+        for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
+            if (lb_block_linears[which].stage == stage)
+                lb_linear_shape(r->config, which, &rows, &cols);
+        const double start = lb_now(), before = r->times->hessian;
+        LB_GO(lb_hessian_create(measured ? cols : 0, &h, err));
+        LB_GO(for_each_chunk(r, &h, captures[stage], err));
+        r->times->capture += lb_now() - start - (r->times->hessian - before);
+        lb_hessian_finish(&h);
+    }
+    const double start = lb_now();
+    if (count > 0 && !restored)
+        LB_GO(r->p->recipe->method->quantize(r->p->recipe, measured ? &h : NULL, group, count, err));
+    for (size_t i = 0; i < count; i++) {
+        const double known = chosen[i]->relative_error;
+        LB_GO(put_in_place(chosen[i], measured ? &h : NULL, err));
+        if (restored)
+            chosen[i]->relative_error = known;
+    }
+    r->times->solve += lb_now() - start;
+done:
+    lb_hessian_free(&h);
+    return st;
+}
+
+static double output_error(const run *r)
+{
+    const size_t n = r->tokens * r->config->hidden;
+    const double energy = square_sum(r->original, n);
+    double difference = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double d = (double)r->quantized[i] - (double)r->original[i];
+        difference += d * d;
+    }
+    return energy > 0.0 ? difference / energy : 0.0;
+}
+
+static lb_status quantize_block(run *r, size_t index, lb_layer *layers, lb_block_report *report, lb_error *err)
+{
+    const bool restored = r->p->sink.has(r->p->sink.self, index);
+    double start = lb_now();
+    lb_status st = LB_OK;
+    *report = (lb_block_report){.output_error = NAN};
+    LB_GO(lb_block_load(r->p->weights, index, LB_LOAD_FLOAT, &r->block, err));
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
+        layers[which].w = r->block.linear[which].dense;
+        if (!lb_format_is_float(&layers[which].format))
+            LB_GO(alloc_layer(&layers[which], err));
+    }
+    if (restored)
+        LB_GO(r->p->sink.restore(r->p->sink.self, index, layers, LB_BLOCK_LINEARS, err));
+    r->times->load += lb_now() - start;
+    if (has_calibration(r)) {
+        start = lb_now();
+        LB_GO(for_each_chunk(r, NULL, advance_original, err));
+        r->times->capture += lb_now() - start;
+    }
+    for (unsigned stage = 0; stage < LB_STAGE_COUNT; stage++)
+        LB_GO(quantize_stage(r, (lb_stage)stage, layers, restored, err));
+    start = lb_now();
+    if (has_calibration(r)) {
+        LB_GO(for_each_chunk(r, NULL, finish_quantized, err));
+        report->output_error = output_error(r);
+        r->times->capture += lb_now() - start;
+        start = lb_now();
+    }
+    if (!restored)
+        LB_GO(r->p->sink.commit(r->p->sink.self, index, layers, LB_BLOCK_LINEARS, err));
+    r->times->write += lb_now() - start;
+done:
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
+        release_layer(&layers[which]);
+    lb_block_free(&r->block);
+    return st;
+}
+
+static void describe_layers(const lb_pipeline *p, lb_layer *layers)
+{
+    const lb_config *c = &p->weights->config;
+    for (size_t i = 0; i < c->layers * LB_BLOCK_LINEARS; i++) {
+        lb_layer *l = &layers[i];
+        *l = (lb_layer){0};
+        lb_linear_name(i / LB_BLOCK_LINEARS, (unsigned)(i % LB_BLOCK_LINEARS), l->name, sizeof l->name);
+        lb_linear_shape(c, (unsigned)(i % LB_BLOCK_LINEARS), &l->rows, &l->cols);
+        l->format = *lb_recipe_format(p->recipe, l->name, &p->recipe->format, NULL);
+    }
+}
+
+lb_status lb_pipeline_run(const lb_pipeline *pipeline, lb_layer *layers, lb_block_report *blocks,
+                          lb_stage_times *times, lb_error *err)
+{
+    run r = {.p = pipeline, .config = &pipeline->weights->config, .times = times};
+    lb_status st = LB_OK;
+    *times = (lb_stage_times){0};
+    describe_layers(pipeline, layers);
+    if (pipeline->samples->count > 0)
+        LB_GO(start_streams(&r, err));
+    for (size_t i = 0; i < r.config->layers; i++) {
+        snprintf(r.label, sizeof r.label, "block %zu/%zu", i + 1, r.config->layers);
+        LB_GO(lb_progress_tell(&pipeline->progress, r.label, i, r.config->layers, err));
+        LB_GO(quantize_block(&r, i, layers + i * LB_BLOCK_LINEARS, &blocks[i], err));
+    }
+    st = lb_progress_tell(&pipeline->progress, "blocks", r.config->layers, r.config->layers, err);
+done:
+    run_free(&r);
+    return st;
+}
+
+size_t lb_pipeline_memory(const lb_config *c, const lb_recipe *recipe, size_t samples, size_t seqlen)
+{
+    const size_t q = c->heads * c->head_dim, widest = c->ffn > q ? c->ffn : q;
+    const size_t linear = c->hidden * (2 * q + 2 * c->kv_heads * c->head_dim + 3 * c->ffn);
+    /* one block: floats, codes, and the largest layer's rounded copy and error products */
+    size_t bytes = linear * 5 + 3 * c->ffn * c->hidden * sizeof(float);
+    if (samples > 0) {
+        const size_t chunk = seqlen < CHUNK_TOKENS ? CHUNK_TOKENS / seqlen * seqlen : seqlen;
+        bytes += samples * seqlen * (2 * c->hidden + q) * sizeof(float);
+        bytes += lb_workspace_bytes(c, chunk) + c->vocab * c->hidden * sizeof(float);
+        bytes += widest * widest * sizeof(float);
+        if (recipe->method->needs_hessian)
+            bytes += widest * widest * (2 * sizeof(float) + sizeof(double));
+    }
+    return bytes;
+}

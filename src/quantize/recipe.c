@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+#include "quantize/recipe.h"
+
+#include <fnmatch.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "quantize/method.h"
+
+static const char *const order_names[] = {
+    [LB_ORDER_GROUP] = "group", [LB_ORDER_ACT] = "act", [LB_ORDER_NONE] = "none"};
+
+static const lb_method *const methods[] = {&lb_method_rtn, &lb_method_gptq};
+
+const lb_method *lb_method_at(size_t index)
+{
+    return index < sizeof methods / sizeof *methods ? methods[index] : NULL;
+}
+
+lb_status lb_method_find(const char *name, const lb_method **out, lb_error *err)
+{
+    char known[128] = "";
+    for (size_t i = 0; lb_method_at(i); i++) {
+        if (strcmp(name, methods[i]->name) == 0) {
+            *out = methods[i];
+            return LB_OK;
+        }
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", methods[i]->name);
+    }
+    return lb_fail(err, LB_EINVAL, "method \"%.40s\" is not known: there are %s", name, known);
+}
+
+lb_status lb_order_parse(const char *name, lb_order *out, lb_error *err)
+{
+    for (size_t i = 0; i < sizeof order_names / sizeof *order_names; i++) {
+        if (strcmp(name, order_names[i]) == 0) {
+            *out = (lb_order)i;
+            return LB_OK;
+        }
+    }
+    return lb_fail(err, LB_EINVAL, "column order \"%.40s\" is not known: there are group, act, none", name);
+}
+
+void lb_recipe_default(lb_recipe *out)
+{
+    *out = (lb_recipe){.method = &lb_method_gptq,
+                       .fit = LB_FIT_SEARCH,
+                       .order = LB_ORDER_GROUP,
+                       .damp = 0.01,
+                       .samples = 128,
+                       .seqlen = 512,
+                       .seed = 42};
+    (void)lb_format_parse("int4-g128", &out->format, NULL);
+}
+
+lb_status lb_recipe_add_rule(lb_recipe *recipe, const char *text, lb_error *err)
+{
+    const char *equals = strchr(text, '=');
+    if (!equals || equals == text)
+        return lb_fail(err, LB_EINVAL, "layer rule \"%.60s\" is not of the form PATTERN=FORMAT", text);
+    if (recipe->rule_count == LB_RECIPE_MAX_RULES)
+        return lb_fail(err, LB_EINVAL, "more than %d layer rules", LB_RECIPE_MAX_RULES);
+    lb_layer_rule *rule = &recipe->rules[recipe->rule_count];
+    const size_t length = (size_t)(equals - text);
+    if (length >= sizeof rule->pattern)
+        return lb_fail(err, LB_EINVAL, "the pattern of layer rule \"%.60s...\" is too long", text);
+    LB_TRY(lb_format_parse(equals + 1, &rule->format, err));
+    memcpy(rule->pattern, text, length);
+    rule->pattern[length] = '\0';
+    recipe->rule_count++;
+    return LB_OK;
+}
+
+const lb_format *lb_recipe_format(const lb_recipe *recipe, const char *layer, const lb_format *otherwise,
+                                  size_t *rule)
+{
+    for (size_t i = recipe->rule_count; i-- > 0;) {
+        if (fnmatch(recipe->rules[i].pattern, layer, 0) == 0) {
+            if (rule)
+                *rule = i;
+            return &recipe->rules[i].format;
+        }
+    }
+    if (rule)
+        *rule = SIZE_MAX;
+    return otherwise;
+}
+
+json_t *lb_recipe_json(const lb_recipe *recipe)
+{
+    json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I}", "format", recipe->format.name, "method",
+                             recipe->method->name, "fit", recipe->fit == LB_FIT_SEARCH ? "search" : "range",
+                             "samples", (json_int_t)recipe->samples, "seqlen", (json_int_t)recipe->seqlen, "seed",
+                             (json_int_t)recipe->seed);
+    if (json && recipe->method->needs_hessian) {
+        json_object_set_new(json, "order", json_string(order_names[recipe->order]));
+        json_object_set_new(json, "damp", json_real(recipe->damp));
+    }
+    if (json && recipe->rule_count) {
+        json_t *rules = json_array();
+        for (size_t i = 0; i < recipe->rule_count; i++)
+            json_array_append_new(rules, json_sprintf("%s=%s", recipe->rules[i].pattern, recipe->rules[i].format.name));
+        json_object_set_new(json, "layer_rules", rules);
+    }
+    return json;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT
+ * A recipe: one choice on each axis, and the numbers that go with it. Everything that determines the
+ * output's bytes, besides the model and the calibration text, is in here. */
+#ifndef LB_QUANTIZE_RECIPE_H
+#define LB_QUANTIZE_RECIPE_H
+
+#include <jansson.h>
+
+#include "formats/format.h"
+
+typedef struct lb_method lb_method;
+
+/* In which order GPTQ visits the columns of a layer. */
+typedef enum lb_order {
+    LB_ORDER_GROUP, /* largest Hessian diagonal first, inside each group and among groups */
+    LB_ORDER_ACT,   /* largest first over all columns; groups' parameters fixed beforehand */
+    LB_ORDER_NONE   /* as stored */
+} lb_order;
+
+/* "--layer PATTERN=FORMAT": layers whose name matches the shell pattern get this format. */
+typedef struct lb_layer_rule {
+    char pattern[96];
+    lb_format format;
+} lb_layer_rule;
+
+enum { LB_RECIPE_MAX_RULES = 64 };
+
+typedef struct lb_recipe {
+    lb_format format;        /* of every linear layer of every block */
+    const lb_method *method;
+    lb_fit fit;
+    lb_order order;
+    double damp;             /* added to H's diagonal, as a share of its mean */
+    size_t samples, seqlen;  /* calibration; samples = 0: none */
+    uint64_t seed;
+    lb_layer_rule rules[LB_RECIPE_MAX_RULES]; /* the last that matches wins */
+    size_t rule_count;
+} lb_recipe;
+
+/* int4-g128 by GPTQ with the scale search: what `lowbit quantize` does when nothing else is said. */
+void lb_recipe_default(lb_recipe *out);
+
+/* Adds "PATTERN=FORMAT". */
+lb_status lb_recipe_add_rule(lb_recipe *recipe, const char *text, lb_error *err);
+
+/* The format of the layer (without ".weight") whose format is `otherwise` unless a rule says so;
+ * *rule (may be NULL) is the index of the rule that decided, or SIZE_MAX. */
+const lb_format *lb_recipe_format(const lb_recipe *recipe, const char *layer, const lb_format *otherwise,
+                                  size_t *rule);
+
+/* What goes into the checkpoint's quantization_config, and identifies an interrupted run. */
+json_t *lb_recipe_json(const lb_recipe *recipe);
+
+lb_status lb_order_parse(const char *name, lb_order *out, lb_error *err);
+
+#endif
