@@ -64,6 +64,15 @@ foreach(source IN LISTS fuzz_targets)
     set_tests_properties(fuzz/${stem} PROPERTIES LABELS fuzz TIMEOUT 300)
 endforeach()
 
+# ---- Helpers of the command's tests, found in $LB_BUILD ---------------------------------------------
+file(GLOB test_tools CONFIGURE_DEPENDS ${tests}/tools/*.c)
+foreach(source IN LISTS test_tools)
+    get_filename_component(program ${source} NAME_WE)
+    add_executable(${program} ${source})
+    target_include_directories(${program} PRIVATE ${tests})
+    target_link_libraries(${program} PRIVATE lowbit_static lb_dependencies lb_options)
+endforeach()
+
 # ---- The command, from outside ----------------------------------------------------------------------
 file(GLOB cli_tests CONFIGURE_DEPENDS ${tests}/cli/*.sh)
 foreach(source IN LISTS cli_tests)

@@ -26,6 +26,7 @@ show() { # the command as a user would type it, then its doing
     "$lowbit" "$@"
 }
 
+[ -z "${MODEL:-}" ] || tools/model.sh >/dev/null # a mistyped path is said at once
 tools/build.sh release
 model=$(tools/model.sh)
 if [ -n "${OUT:-}" ]; then

@@ -123,17 +123,21 @@ static void print_table(const report *r)
     }
 }
 
-static lb_status bench_model(const bench_args *args, const lb_progress *progress, report *r, lb_error *err)
+/* What the flags --formats and --head name. */
+typedef struct named_formats {
+    lb_format layers[MAX_FORMATS], head;
+    size_t count;
+} named_formats;
+
+static lb_status bench_model(const bench_args *args, const named_formats *formats, const lb_progress *progress,
+                             report *r, lb_error *err)
 {
     lb_resident model = {0};
-    lb_format formats[MAX_FORMATS], head;
     lb_bench_options o = {.prompt = args->prompt, .generate = args->generate, .repeats = args->repeats,
-                          .level = args->common.level, .seed = args->common.seed, .formats = formats,
-                          .head = args->head ? &head : NULL, .progress = *progress};
+                          .level = args->common.level, .seed = args->common.seed, .formats = formats->layers,
+                          .format_count = formats->count, .head = args->head ? &formats->head : NULL,
+                          .progress = *progress};
     const lb_kernels *kernels = lb_kernels_get(args->common.level);
-    LB_TRY(parse_formats(args->formats, formats, &o.format_count, err));
-    if (args->head)
-        LB_TRY(lb_format_parse(args->head, &head, err));
     LB_TRY(lb_resident_load(args->model, progress, &model, err));
     if (lb_resident_is_quantized(&model))
         o.format_count = 0;
@@ -152,12 +156,18 @@ int cmd_bench(int argc, char **argv)
     bench_args args;
     lb_cli_progress progress;
     report r = {0};
+    named_formats formats;
     lb_error err;
     int code;
     if (!lb_args_parse(&spec, argc, argv, &args, &code))
         return code;
+    lb_status st = parse_formats(args.formats, formats.layers, &formats.count, &err);
+    if (st == LB_OK && args.head)
+        st = lb_format_parse(args.head, &formats.head, &err);
+    if (st != LB_OK)
+        return lb_cli_misused("bench", err.msg);
     const lb_progress tell = lb_cli_progress_begin(&progress, args.common.quiet || args.common.json);
-    lb_status st = bench_model(&args, &tell, &r, &err);
+    st = bench_model(&args, &formats, &tell, &r, &err);
     lb_cli_progress_end(&progress);
     if (st == LB_OK && args.common.json)
         st = print_json(&r, args.model, &err);

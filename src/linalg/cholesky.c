@@ -52,6 +52,7 @@ static void reverse_rows(void *arg, size_t begin, size_t end)
 static void panel_rows(void *arg, size_t begin, size_t end)
 {
     const factor *f = arg;
+    lb_blas_prepare();
     size_t first = f->at + f->width;
     cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, (int)(end - begin),
                 (int)f->width, 1.0, f->l + f->at * f->n + f->at, (int)f->n,
@@ -62,6 +63,7 @@ static void panel_rows(void *arg, size_t begin, size_t end)
 static void trailing_tile(void *arg, size_t begin, size_t end)
 {
     const factor *f = arg;
+    lb_blas_prepare();
     size_t first = f->at + f->width;
     for (size_t index = begin; index < end; index++) {
         size_t row = first + index / f->tiles * BLOCK, col = first + index % f->tiles * BLOCK;
@@ -75,6 +77,7 @@ static void trailing_tile(void *arg, size_t begin, size_t end)
 
 static bool factorize(factor *f)
 {
+    lb_blas_prepare();
     for (f->at = 0; f->at < f->n; f->at += f->width) {
         f->width = least(BLOCK, f->n - f->at);
         /* A row-major lower triangle is a column-major upper one. */
@@ -102,6 +105,7 @@ static void invert_columns(void *arg, size_t begin, size_t end)
     }
     for (size_t j = 0; j < width; j++)
         x[j * width + j] = 1.0;
+    lb_blas_prepare();
     cblas_dtrsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, (int)height, (int)width, 1.0,
                 f->l + begin * n + begin, (int)n, x, (int)width);
     for (size_t i = 0; i < height; i++) {
@@ -116,7 +120,6 @@ lb_status lb_inverse_cholesky(size_t n, const float *h, double damp, float *u, b
 {
     factor f = {.n = n, .u = u};
     LB_TRY(lb_alloc_array(&f.l, n * n, sizeof *f.l, "Cholesky factor", err));
-    lb_blas_prepare();
     reversal r = {n, h, damp, f.l};
     lb_parallel_for(n, BLOCK, reverse_rows, &r);
     *definite = factorize(&f);

@@ -2,19 +2,17 @@
 #include "linalg/gemm.h"
 
 #include <cblas.h>
-#include <pthread.h>
+#include <stdbool.h>
 
 #include "base/thread.h"
 
-static void stay_on_one_thread(void)
-{
-    openblas_set_num_threads(1);
-}
-
 void lb_blas_prepare(void)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, stay_on_one_thread);
+    /* OpenBLAS on OpenMP keeps this setting per thread. */
+    static _Thread_local bool prepared;
+    if (!prepared)
+        openblas_set_num_threads(1);
+    prepared = true;
 }
 
 typedef struct product {
@@ -32,6 +30,7 @@ static size_t least(size_t a, size_t b)
 static void product_tile(void *arg, size_t begin, size_t end)
 {
     const product *p = arg;
+    lb_blas_prepare();
     for (size_t tile = begin; tile < end; tile++) {
         size_t row = tile / p->tiles_across * p->tile_rows;
         size_t col = tile % p->tiles_across * p->tile_cols;
@@ -48,7 +47,6 @@ void lb_gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const 
     enum { TILE_ROWS = 256, TILE_COLS = 768 };
     if (m == 0 || n == 0)
         return;
-    lb_blas_prepare();
     product p = {m, n, k, lda, ldb, ldc, a, b, beta, c, TILE_ROWS, TILE_COLS, 0};
     p.tiles_across = (n + TILE_COLS - 1) / TILE_COLS;
     lb_parallel_for((m + TILE_ROWS - 1) / TILE_ROWS * p.tiles_across, 1, product_tile, &p);
@@ -65,6 +63,7 @@ enum { GRAM_TILE = 256 };
 static void gram_tile(void *arg, size_t begin, size_t end)
 {
     const gram *g = arg;
+    lb_blas_prepare();
     for (size_t index = begin; index < end; index++) {
         size_t row = index / g->tiles * GRAM_TILE, col = index % g->tiles * GRAM_TILE;
         if (col < row)
@@ -79,7 +78,6 @@ void lb_gram_add(size_t m, size_t n, const float *x, float *h)
 {
     if (m == 0 || n == 0)
         return;
-    lb_blas_prepare();
     gram g = {m, n, (n + GRAM_TILE - 1) / GRAM_TILE, x, h};
     lb_parallel_for(g.tiles * g.tiles, 1, gram_tile, &g);
 }

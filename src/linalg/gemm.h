@@ -6,8 +6,8 @@
 
 #include <stddef.h>
 
-/* Keeps BLAS itself on one thread; every function of this folder calls it first, and so must code
- * that calls BLAS directly. Cheap. */
+/* Keeps BLAS itself on one thread. To be called on the thread that is about to call BLAS, every time;
+ * cheap. Functions of this folder do so themselves. */
 void lb_blas_prepare(void);
 
 /* C [m, n] = A [m, k] * B [n, k]^T + beta * C; ldX are row strides in elements. */

@@ -67,6 +67,7 @@ static void attend_units(void *arg, size_t begin, size_t end)
         atomic_store(&a->failed, 1);
         return;
     }
+    lb_blas_prepare();
     for (size_t unit = begin; unit < end; unit++) {
         size_t head = unit / a->blocks % a->config->heads;
         attend_block(a, unit / a->blocks / a->config->heads, head, unit % a->blocks, scores);
@@ -79,7 +80,6 @@ lb_status lb_attention(const lb_kernels *kernels, const lb_config *config, const
 {
     attention a = {.kernels = kernels, .config = config, .in = in, .out = out};
     a.blocks = (in->tokens + QUERY_BLOCK - 1) / QUERY_BLOCK;
-    lb_blas_prepare();
     /* A single token's heads are too little work to wake threads for, until the context is long. */
     const size_t units = in->sequences * config->heads * a.blocks;
     const size_t grain = in->tokens > 1 || in->past * config->head_dim > 16384 ? 1 : units;

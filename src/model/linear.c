@@ -156,7 +156,6 @@ lb_status lb_linear_apply(const lb_kernels *kernels, const lb_linear *linear, co
                    linear->rows);
     } else {
         product p = {.kernels = kernels, .linear = linear, .x = x, .tokens = tokens, .y = y};
-        lb_blas_prepare();
         lb_parallel_for(linear->rows, TILE_ROWS, apply_tile, &p);
         if (atomic_load(&p.failed))
             return lb_fail(err, LB_ENOMEM, "linear layer: no memory for a tile of %d rows", TILE_ROWS);

@@ -243,6 +243,7 @@ static void sweep_rows(void *arg, size_t begin, size_t end)
         atomic_store(&s->failed, 1);
         return;
     }
+    lb_blas_prepare();
     float *errors = w + rows * n; /* [rows, span] */
     for (size_t r = 0; r < rows; r++)
         for (size_t t = 0; t < n; t++)
@@ -275,7 +276,6 @@ static lb_status sweep_layer(const lb_recipe *recipe, const plan *p, const lb_he
         lb_hessian_importance(h, importance);
         s.channel_importance = importance;
     }
-    lb_blas_prepare();
     lb_parallel_for(layer->rows, ROWS_PER_CHUNK, sweep_rows, &s);
     lb_free(importance);
     return atomic_load(&s.failed) ? lb_fail(err, LB_ENOMEM, "GPTQ: no memory for %d rows of %s", ROWS_PER_CHUNK,
