@@ -4,6 +4,7 @@
 #   ctest -L kernels   SIMD against the portable twins     tests/kernels/{check,simde}_*.c
 #   ctest -L fuzz      the fuzz targets over saved inputs  tests/fuzz/fuzz_*.c
 #   ctest -L cli       the command, from outside           tests/cli/*.sh
+#   ctest -L house     the rules of the source             tools/house.sh
 
 set(tests ${PROJECT_SOURCE_DIR}/tests)
 
@@ -81,6 +82,14 @@ foreach(source IN LISTS cli_tests)
     set_tests_properties(cli/${stem} PROPERTIES LABELS cli TIMEOUT 600
         ENVIRONMENT "LOWBIT=$<TARGET_FILE:lowbit>;LB_BUILD=${PROJECT_BINARY_DIR}")
 endforeach()
+
+# ---- The rules of the source; a sanitizer's build has symbols of its own, so those are not looked at ---
+set(symbols_of ${PROJECT_BINARY_DIR})
+if(LB_SANITIZE OR LB_FUZZ)
+    set(symbols_of)
+endif()
+add_test(NAME house/rules COMMAND bash tools/house.sh ${symbols_of} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(house/rules PROPERTIES LABELS house TIMEOUT 300)
 
 # ---- Every public header alone, as C11 and as C++17 -------------------------------------------------
 include(CheckLanguage)

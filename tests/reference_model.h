@@ -24,8 +24,8 @@ static inline const float *reference_of_layer(const tiny_model *m, size_t layer,
 }
 
 /* out[r] = sum_c w[r][c] x[c] + bias[r] */
-static inline void reference_linear(const float *w, const float *bias, size_t rows, size_t cols, const double *x,
-                                    double *out)
+static inline void reference_linear(const float *w, const float *bias, size_t rows, size_t cols,
+                                    const double *x, double *out)
 {
     for (size_t r = 0; r < rows; r++) {
         out[r] = bias ? (double)bias[r] : 0;
@@ -54,8 +54,8 @@ static inline void reference_rotate(double theta, size_t position, size_t dim, d
 }
 
 /* One head of one query: q [dim] against positions first..last of k, v (rows of `stride`) -> out [dim]. */
-static inline void reference_attend(const double *q, const double *k, const double *v, size_t stride, size_t dim,
-                                    size_t first, size_t last, double *out)
+static inline void reference_attend(const double *q, const double *k, const double *v, size_t stride,
+                                    size_t dim, size_t first, size_t last, double *out)
 {
     double largest = -INFINITY, sum = 0;
     double *score = malloc((last + 1) * sizeof *score);
@@ -76,7 +76,8 @@ static inline void reference_attend(const double *q, const double *k, const doub
     free(score);
 }
 
-static inline void reference_heads(const tiny_model *m, const float *norm, size_t heads, size_t position, double *x)
+static inline void reference_heads(const tiny_model *m, const float *norm, size_t heads, size_t position,
+                                   double *x)
 {
     const tiny_model_options *o = &m->options;
     for (size_t h = 0; h < heads; h++) {
@@ -106,7 +107,8 @@ static inline void reference_attention(const tiny_model *m, size_t layer, size_t
         reference_linear(reference_of_layer(m, layer, "self_attn.v_proj.weight"),
                          reference_of_layer(m, layer, "self_attn.v_proj.bias"), kv_width, o->hidden, h,
                          v + t * kv_width);
-        reference_heads(m, reference_of_layer(m, layer, "self_attn.q_norm.weight"), o->heads, t, q + t * q_width);
+        reference_heads(m, reference_of_layer(m, layer, "self_attn.q_norm.weight"), o->heads, t,
+                        q + t * q_width);
         reference_heads(m, reference_of_layer(m, layer, "self_attn.k_norm.weight"), o->kv_heads, t,
                         k + t * kv_width);
     }
@@ -117,7 +119,8 @@ static inline void reference_attention(const tiny_model *m, size_t layer, size_t
             reference_attend(q + t * q_width + head * dim, k + shared, v + shared, kv_width, dim, first, t,
                              a + head * dim);
         }
-        reference_linear(reference_of_layer(m, layer, "self_attn.o_proj.weight"), NULL, o->hidden, q_width, a, h);
+        reference_linear(reference_of_layer(m, layer, "self_attn.o_proj.weight"), NULL, o->hidden, q_width, a,
+                         h);
         for (size_t i = 0; i < o->hidden; i++)
             x[t * o->hidden + i] += h[i];
     }
@@ -134,7 +137,8 @@ static inline void reference_feed_forward(const tiny_model *m, size_t layer, dou
     const tiny_model_options *o = &m->options;
     double *h = malloc(o->hidden * sizeof *h), *gate = malloc(o->ffn * sizeof *gate);
     double *up = malloc(o->ffn * sizeof *up);
-    reference_norm(reference_of_layer(m, layer, "post_attention_layernorm.weight"), o->hidden, o->norm_eps, x, h);
+    reference_norm(reference_of_layer(m, layer, "post_attention_layernorm.weight"), o->hidden, o->norm_eps, x,
+                   h);
     reference_linear(reference_of_layer(m, layer, "mlp.gate_proj.weight"), NULL, o->ffn, o->hidden, h, gate);
     reference_linear(reference_of_layer(m, layer, "mlp.up_proj.weight"), NULL, o->ffn, o->hidden, h, up);
     for (size_t i = 0; i < o->ffn; i++)
@@ -163,7 +167,8 @@ static inline void reference_logits(const tiny_model *m, const uint32_t *ids, si
             reference_feed_forward(m, layer, x + t * o->hidden);
     }
     for (size_t t = 0; t < n; t++) {
-        reference_norm(reference_tensor(m, "model.norm.weight"), o->hidden, o->norm_eps, x + t * o->hidden, h);
+        reference_norm(reference_tensor(m, "model.norm.weight"), o->hidden, o->norm_eps, x + t * o->hidden,
+                       h);
         reference_linear(head, NULL, o->vocab, o->hidden, h, logits + t * o->vocab);
     }
     free(x);

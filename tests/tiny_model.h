@@ -25,7 +25,7 @@
 typedef enum tiny_tokenizer {
     TINY_NO_TOKENIZER,
     TINY_BYTES, /* ids 0..255 are bytes, 256.. "<|endoftext|>", "<|im_start|>", "<|im_end|>" */
-    TINY_BPE    /* the same with a few merges before the three special tokens */
+    TINY_BPE /* the same with a few merges before the three special tokens */
 } tiny_tokenizer;
 
 typedef struct tiny_model_options {
@@ -43,7 +43,7 @@ typedef struct tiny_model_options {
 typedef struct tiny_tensor {
     char name[96];
     size_t rows, cols; /* rows 0: a vector */
-    float *values;     /* as the file's type can hold them */
+    float *values; /* as the file's type can hold them */
 } tiny_tensor;
 
 typedef struct tiny_model {
@@ -53,8 +53,8 @@ typedef struct tiny_model {
     size_t count;
 } tiny_model;
 
-static const char *const tiny_merges[][2] = {{"t", "h"}, {"th", "e"}, {"i", "n"}, {"a", "n"}, {"an", "d"},
-                                             {"\xC4\xA0", "the"}}; /* U+0120 is the space */
+static const char *const tiny_merges[][2] = {{"t", "h"},  {"th", "e"},        {"i", "n"}, {"a", "n"},
+                                             {"an", "d"}, {"\xC4\xA0", "the"}}; /* U+0120 is the space */
 enum { TINY_MERGES = 6, TINY_SPECIALS = 3 };
 static const char *const tiny_specials[TINY_SPECIALS] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
 
@@ -84,8 +84,8 @@ static inline float tiny_round(lb_dtype dtype, float x)
 }
 
 /* Values mean + spread * normal. */
-static inline void tiny_add(tiny_model *m, lb_rng *rng, const char *name, size_t rows, size_t cols, double mean,
-                            double spread)
+static inline void tiny_add(tiny_model *m, lb_rng *rng, const char *name, size_t rows, size_t cols,
+                            double mean, double spread)
 {
     tiny_tensor *t = &m->tensors[m->count++];
     const size_t n = (rows ? rows : 1) * cols;
@@ -105,13 +105,11 @@ static inline void tiny_add_layer(tiny_model *m, lb_rng *rng, size_t layer)
         const char *suffix;
         size_t rows, cols;
         bool bias;
-    } linears[] = {{"self_attn.q_proj", q, o->hidden, m->qkv_bias},
-                   {"self_attn.k_proj", kv, o->hidden, m->qkv_bias},
-                   {"self_attn.v_proj", kv, o->hidden, m->qkv_bias},
-                   {"self_attn.o_proj", o->hidden, q, false},
-                   {"mlp.gate_proj", o->ffn, o->hidden, false},
-                   {"mlp.up_proj", o->ffn, o->hidden, false},
-                   {"mlp.down_proj", o->hidden, o->ffn, false}};
+    } linears[] = {
+        {"self_attn.q_proj", q, o->hidden, m->qkv_bias},  {"self_attn.k_proj", kv, o->hidden, m->qkv_bias},
+        {"self_attn.v_proj", kv, o->hidden, m->qkv_bias}, {"self_attn.o_proj", o->hidden, q, false},
+        {"mlp.gate_proj", o->ffn, o->hidden, false},      {"mlp.up_proj", o->ffn, o->hidden, false},
+        {"mlp.down_proj", o->hidden, o->ffn, false}};
     char name[96];
     for (size_t i = 0; i < sizeof linears / sizeof *linears; i++) {
         snprintf(name, sizeof name, "model.layers.%zu.%s.weight", layer, linears[i].suffix);
@@ -176,14 +174,14 @@ static inline int tiny_dump(const char *dir, const char *file, json_t *object)
 static inline int tiny_save_config(const char *dir, const tiny_model_options *o)
 {
     static const char *const type_names[] = {"float32", "float16", "bfloat16"};
-    json_t *c = json_pack("{s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:b, s:s}", "architectures",
-                          o->architecture, "hidden_size", (json_int_t)o->hidden, "intermediate_size",
-                          (json_int_t)o->ffn, "num_hidden_layers", (json_int_t)o->layers, "num_attention_heads",
-                          (json_int_t)o->heads, "num_key_value_heads", (json_int_t)o->kv_heads, "head_dim",
-                          (json_int_t)o->head_dim, "vocab_size", (json_int_t)o->vocab, "max_position_embeddings",
-                          (json_int_t)o->context, "rms_norm_eps", o->norm_eps, "rope_theta", o->rope_theta,
-                          "hidden_act", "silu", "tie_word_embeddings", o->tied, "torch_dtype",
-                          type_names[o->dtype]);
+    json_t *c =
+        json_pack("{s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:b, s:s}", "architectures",
+                  o->architecture, "hidden_size", (json_int_t)o->hidden, "intermediate_size",
+                  (json_int_t)o->ffn, "num_hidden_layers", (json_int_t)o->layers, "num_attention_heads",
+                  (json_int_t)o->heads, "num_key_value_heads", (json_int_t)o->kv_heads, "head_dim",
+                  (json_int_t)o->head_dim, "vocab_size", (json_int_t)o->vocab, "max_position_embeddings",
+                  (json_int_t)o->context, "rms_norm_eps", o->norm_eps, "rope_theta", o->rope_theta,
+                  "hidden_act", "silu", "tie_word_embeddings", o->tied, "torch_dtype", type_names[o->dtype]);
     if (o->window)
         json_object_set_new(c, "sliding_window", json_integer((json_int_t)o->window));
     return tiny_dump(dir, "config.json", c);
@@ -209,8 +207,8 @@ static inline void tiny_byte_name(unsigned byte, char out[3])
 
 static inline json_t *tiny_special(json_int_t id, const char *text)
 {
-    return json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id", id, "content", text, "single_word", 0, "lstrip",
-                     0, "rstrip", 0, "normalized", 0, "special", 1);
+    return json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id", id, "content", text, "single_word", 0,
+                     "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1);
 }
 
 static inline int tiny_save_tokenizer(const char *dir, const tiny_model_options *o)
@@ -230,23 +228,23 @@ static inline int tiny_save_tokenizer(const char *dir, const tiny_model_options 
     }
     for (unsigned i = 0; i < TINY_SPECIALS; i++)
         json_array_append_new(added, tiny_special(id++, tiny_specials[i]));
-    json_t *tokenizer =
-        json_pack("{s:s, s:n, s:n, s:o, s:n, s:{s:s, s:b, s:b, s:b}, s:n, s:{s:s, s:b, s:b, s:b}, "
-                  "s:{s:s, s:n, s:n, s:b, s:o, s:o}}",
-                  "version", "1.0", "truncation", "padding", "added_tokens", added, "normalizer", "pre_tokenizer",
-                  "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 1, "use_regex", 1, "post_processor",
-                  "decoder", "type", "ByteLevel", "add_prefix_space", 1, "trim_offsets", 1, "use_regex", 1,
-                  "model", "type", "BPE", "dropout", "unk_token", "byte_fallback", 0, "vocab", vocab, "merges",
-                  merges);
+    json_t *tokenizer = json_pack(
+        "{s:s, s:n, s:n, s:o, s:n, s:{s:s, s:b, s:b, s:b}, s:n, s:{s:s, s:b, s:b, s:b}, "
+        "s:{s:s, s:n, s:n, s:b, s:o, s:o}}",
+        "version", "1.0", "truncation", "padding", "added_tokens", added, "normalizer", "pre_tokenizer",
+        "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 1, "use_regex", 1, "post_processor",
+        "decoder", "type", "ByteLevel", "add_prefix_space", 1, "trim_offsets", 1, "use_regex", 1, "model",
+        "type", "BPE", "dropout", "unk_token", "byte_fallback", 0, "vocab", vocab, "merges", merges);
     if (!tokenizer || tiny_dump(dir, "tokenizer.json", tokenizer) != 0)
         return -1;
     json_t *config = json_pack("{s:s, s:s, s:b}", "tokenizer_class", "GPT2Tokenizer", "eos_token",
                                o->no_chat_template ? "<|endoftext|>" : "<|im_end|>", "add_bos_token", 0);
     if (!o->no_chat_template)
-        json_object_set_new(config, "chat_template",
-                            json_string("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + "
-                                        "message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
-                                        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"));
+        json_object_set_new(
+            config, "chat_template",
+            json_string("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + "
+                        "message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+                        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"));
     return tiny_dump(dir, "tokenizer_config.json", config);
 }
 
@@ -263,8 +261,11 @@ static inline int tiny_save_weights(const char *dir, const tiny_model *m)
         const size_t n = (t->rows ? t->rows : 1) * t->cols;
         uint16_t *halves = dtype == LB_DTYPE_F32 ? NULL : malloc(n * sizeof *halves);
         for (size_t k = 0; halves && k < n; k++)
-            halves[k] = dtype == LB_DTYPE_F16 ? lb_f16_from_float(t->values[k]) : lb_bf16_from_float(t->values[k]);
-        out[i] = (lb_tensor_out){.name = t->name, .dtype = dtype, .rank = t->rows ? 2 : 1,
+            halves[k] =
+                dtype == LB_DTYPE_F16 ? lb_f16_from_float(t->values[k]) : lb_bf16_from_float(t->values[k]);
+        out[i] = (lb_tensor_out){.name = t->name,
+                                 .dtype = dtype,
+                                 .rank = t->rows ? 2 : 1,
                                  .data = halves ? (void *)halves : (void *)t->values,
                                  .bytes = n * (dtype == LB_DTYPE_F32 ? 4 : 2)};
         out[i].shape[0] = t->rows ? t->rows : t->cols;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# make check: the source checks, every test, then the in-process tests once more under the address
-# and undefined-behaviour sanitizers. CTest's own summary comes last.
+# make check: the in-process tests under the address and undefined-behaviour sanitizers, then every
+# test (tools/house.sh among them) in the everyday build. CTest's own summary comes last.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,7 +11,6 @@ export CTEST_PARALLEL_LEVEL=$jobs
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2} OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-2}
 
 tools/build.sh dev
-tools/house.sh build-dev
 # Memory held by libraries until exit (OpenMP's threads, OpenBLAS's buffers) is not a leak of lowbit's.
 tools/build.sh asan-ubsan
 echo "tests under the address and undefined-behaviour sanitizers"

@@ -30,12 +30,18 @@ typedef struct lb_generator lb_generator;
 /* Initialise with the macro (NULL in a call means just that); fields are only ever appended. */
 typedef struct lb_generator_options {
     size_t struct_size;
-    size_t context;       /* tokens of prompt and answer together; 0: the model's limit, at most 8192 */
-    const char *cpu;      /* "ref", "avx2", "avx512": no instructions beyond these; NULL: the best */
+    size_t context; /* tokens of prompt and answer together; 0: the model's limit, at most 8192 */
+    const char *cpu; /* "ref", "avx2", "avx512": no instructions beyond these; NULL: the best */
     lb_progress progress; /* while loading */
 } lb_generator_options;
 
-#define LB_GENERATOR_OPTIONS_INIT {sizeof(lb_generator_options), 0, 0, {0, 0}}
+#define LB_GENERATOR_OPTIONS_INIT \
+    { \
+        sizeof(lb_generator_options), 0, 0, \
+        { \
+            0, 0 \
+        } \
+    }
 
 /* Loads a Hugging Face folder, a lowbit folder or a GGUF file, with its tokenizer. A tokenizer that has
  * ids beyond the model's embedding is refused. The caller closes it. */
@@ -53,13 +59,13 @@ typedef int (*lb_generate_fn)(void *user, const char *text, size_t length);
 
 typedef struct lb_generate_options {
     size_t struct_size;
-    size_t max_tokens;     /* 0: until the model ends, or the context is full */
-    double temperature;    /* 0: always the likeliest token */
-    size_t top_k;          /* 0: all */
-    double top_p;          /* 1: all */
-    double min_p;          /* 0: all */
+    size_t max_tokens; /* 0: until the model ends, or the context is full */
+    double temperature; /* 0: always the likeliest token */
+    size_t top_k; /* 0: all */
+    double top_p; /* 1: all */
+    double min_p; /* 0: all */
     double repeat_penalty; /* 1: none */
-    size_t repeat_window;  /* tokens that the penalty looks back on */
+    size_t repeat_window; /* tokens that the penalty looks back on */
     uint64_t seed;
     bool ignore_end; /* go on after an end token */
     lb_generate_fn on_text;
@@ -68,18 +74,23 @@ typedef struct lb_generate_options {
 } lb_generate_options;
 
 #define LB_GENERATE_OPTIONS_INIT \
-    {sizeof(lb_generate_options), 128, 0.8, 40, 0.95, 0.05, 1.0, 64, 42, false, 0, 0, {0, 0}}
+    { \
+        sizeof(lb_generate_options), 128, 0.8, 40, 0.95, 0.05, 1.0, 64, 42, false, 0, 0, \
+        { \
+            0, 0 \
+        } \
+    }
 
 typedef enum lb_stop {
-    LB_STOP_LENGTH = 0,  /* max_tokens were generated */
-    LB_STOP_END = 1,     /* the model said that it is done */
+    LB_STOP_LENGTH = 0, /* max_tokens were generated */
+    LB_STOP_END = 1, /* the model said that it is done */
     LB_STOP_CONTEXT = 2, /* the context is full (only with max_tokens 0) */
-    LB_STOP_CALLER = 3   /* on_text asked to stop */
+    LB_STOP_CALLER = 3 /* on_text asked to stop */
 } lb_stop;
 
 typedef struct lb_generate_result {
-    size_t prompt_tokens;    /* of the whole prompt */
-    size_t reused_tokens;    /* of those, still in memory from the call before */
+    size_t prompt_tokens; /* of the whole prompt */
+    size_t reused_tokens; /* of those, still in memory from the call before */
     size_t generated_tokens; /* an end token included */
     double prompt_seconds, decode_seconds;
     lb_stop stop;

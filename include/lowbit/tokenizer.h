@@ -50,7 +50,8 @@ typedef struct lb_detokenizer lb_detokenizer;
 LB_API lb_status lb_detokenizer_create(const lb_tokenizer *tokenizer, lb_detokenizer **out, lb_error *err);
 LB_API void lb_detokenizer_destroy(lb_detokenizer *stream);
 /* The text that became certain with this id: *text is valid until the next call, may be "" and holds
- * *length bytes (it may contain NUL). Special tokens give "". */
+ * *length bytes (it may contain NUL). Special tokens give "", and so do ids that name no token (models
+ * are often padded beyond their vocabulary). */
 LB_API lb_status lb_detokenizer_put(lb_detokenizer *stream, uint32_t id, const char **text, size_t *length,
                                     lb_error *err);
 /* What is left at the end: an incomplete character comes out as U+FFFD. */

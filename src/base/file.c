@@ -266,10 +266,16 @@ lb_status lb_make_directory(const char *path, lb_error *err)
 
 lb_status lb_rename_directory(const char *from, const char *to, lb_error *err)
 {
-    LB_TRY(sync_directory(from, err));
-    if (rename(from, to) != 0)
-        return fail_errno(err, "rename to", to);
-    return sync_parent(to, err);
+    char *parent = lb_path_parent(to); /* before the rename: afterwards only the disk may fail */
+    if (!parent)
+        return lb_fail(err, LB_ENOMEM, "%s: no memory for its folder's name", to);
+    lb_status st = sync_directory(from, err);
+    if (st == LB_OK && rename(from, to) != 0)
+        st = fail_errno(err, "rename to", to);
+    if (st == LB_OK)
+        st = sync_directory(parent, err);
+    lb_free(parent);
+    return st;
 }
 
 lb_status lb_remove_directory(const char *path, lb_error *err)

@@ -4,24 +4,34 @@
 #include "base/alloc.h"
 #include "linalg/gemm.h"
 
-lb_status lb_hessian_create(size_t n, lb_hessian *out, lb_error *err)
+lb_status lb_hessian_create(size_t n, bool with_drift, lb_hessian *out, lb_error *err)
 {
-    float *h = lb_alloc_zero(n * n, sizeof *h);
-    if (!h)
+    lb_hessian h = {.n = n, .h = lb_alloc_zero(n * n, sizeof *h.h)};
+    if (with_drift)
+        h.drift = lb_alloc_zero(n * n, sizeof *h.drift);
+    if (!h.h || (with_drift && !h.drift)) {
+        lb_hessian_free(&h);
         return lb_fail(err, LB_ENOMEM, "Hessian: no memory for %zu x %zu floats", n, n);
-    *out = (lb_hessian){.n = n, .h = h};
+    }
+    *out = h;
     return LB_OK;
 }
 
 void lb_hessian_free(lb_hessian *hessian)
 {
     lb_free(hessian->h);
+    lb_free(hessian->drift);
     *hessian = (lb_hessian){0};
 }
 
-void lb_hessian_add(lb_hessian *hessian, const float *x, size_t tokens)
+void lb_hessian_add(lb_hessian *hessian, const float *x, float *original, size_t tokens)
 {
     lb_gram_add(tokens, hessian->n, x, hessian->h);
+    if (hessian->drift) {
+        for (size_t i = 0; i < tokens * hessian->n; i++)
+            original[i] -= x[i];
+        lb_cross_add(tokens, hessian->n, x, original, hessian->drift);
+    }
     hessian->tokens += tokens;
 }
 
@@ -36,6 +46,8 @@ void lb_hessian_finish(lb_hessian *hessian)
             hessian->h[j * n + i] = hessian->h[i * n + j];
         }
     }
+    for (size_t i = 0; hessian->drift && i < n * n; i++)
+        hessian->drift[i] *= scale;
 }
 
 void lb_hessian_importance(const lb_hessian *hessian, float *out)

@@ -36,8 +36,12 @@ static const lb_arg options[] = {
      .help = "in those rows, round the head to this"},
 };
 static const lb_arg_spec spec = {
-    "bench", "Measures how fast a model reads a prompt and generates, next to the speed of memory.", options,
-    sizeof options / sizeof *options, sizeof(bench_args), "lowbit bench ./model --formats int3-g64,int4-g64",
+    "bench",
+    "Measures how fast a model reads a prompt and generates, next to the speed of memory.",
+    options,
+    sizeof options / sizeof *options,
+    sizeof(bench_args),
+    "lowbit bench ./model --formats int3-g64,int4-g64",
     "MB/token: weights that one generated token reads, the head included, the KV cache not.\n"
     "products: milliseconds of a generated token that go into matrix products; other: the rest.\n"
     "of memory: share of the read bandwidth of as many threads, measured over 512 MiB. Weights that fit\n"
@@ -109,17 +113,20 @@ static void print_table(const report *r)
     char prompt[64], decode[64];
     printf("%s, %u thread%s, %s kernels, reads memory at %.1f GB/s\n\n", lb_cpu_model(), r->threads,
            r->threads == 1 ? "" : "s", r->kernel, r->bandwidth);
-    printf("%-12s %7s %25s %25s %9s %6s %9s %9s %7s\n", "", "layers:", "prompt", "decode", "", "", "", "products",
-           "other");
+    printf("%-12s %7s %25s %25s %9s %6s %9s %9s %7s\n", "", "layers:", "prompt", "decode", "", "", "",
+           "products", "other");
     printf("%-12s %7s %25s %25s %9s %6s %9s %9s %7s\n", "format", "bits/w", "tokens/s (min-max)",
            "tokens/s (min-max)", "MB/token", "GB/s", "of memory", "ms/token", "ms");
     for (size_t i = 0; i < r->count; i++) {
         const lb_bench_row *row = &r->rows[i];
-        snprintf(prompt, sizeof prompt, "%.1f (%.1f-%.1f)", row->prompt.median, row->prompt.low, row->prompt.high);
-        snprintf(decode, sizeof decode, "%.1f (%.1f-%.1f)", row->decode.median, row->decode.low, row->decode.high);
-        printf("%-12s %7.3f %25s %25s %9.2f %6.1f %8.0f%% %9.3f %7.3f\n", row->format, row->layer_bits, prompt,
-               decode, (double)row->token_bytes / 1e6, rate_of(row), 100 * rate_of(row) / r->bandwidth,
-               1e3 * row->products.median, 1e3 * (1 / row->decode.median - row->products.median));
+        snprintf(prompt, sizeof prompt, "%.1f (%.1f-%.1f)", row->prompt.median, row->prompt.low,
+                 row->prompt.high);
+        snprintf(decode, sizeof decode, "%.1f (%.1f-%.1f)", row->decode.median, row->decode.low,
+                 row->decode.high);
+        printf("%-12s %7.3f %25s %25s %9.2f %6.1f %8.0f%% %9.3f %7.3f\n", row->format, row->layer_bits,
+               prompt, decode, (double)row->token_bytes / 1e6, rate_of(row),
+               100 * rate_of(row) / r->bandwidth, 1e3 * row->products.median,
+               1e3 * (1 / row->decode.median - row->products.median));
     }
 }
 
@@ -129,13 +136,18 @@ typedef struct named_formats {
     size_t count;
 } named_formats;
 
-static lb_status bench_model(const bench_args *args, const named_formats *formats, const lb_progress *progress,
-                             report *r, lb_error *err)
+static lb_status bench_model(const bench_args *args, const named_formats *formats,
+                             const lb_progress *progress, report *r, lb_error *err)
 {
     lb_resident model = {0};
-    lb_bench_options o = {.prompt = args->prompt, .generate = args->generate, .repeats = args->repeats,
-                          .level = args->common.level, .seed = args->common.seed, .formats = formats->layers,
-                          .format_count = formats->count, .head = args->head ? &formats->head : NULL,
+    lb_bench_options o = {.prompt = args->prompt,
+                          .generate = args->generate,
+                          .repeats = args->repeats,
+                          .level = args->common.level,
+                          .seed = args->common.seed,
+                          .formats = formats->layers,
+                          .format_count = formats->count,
+                          .head = args->head ? &formats->head : NULL,
                           .progress = *progress};
     const lb_kernels *kernels = lb_kernels_get(args->common.level);
     LB_TRY(lb_resident_load(args->model, progress, &model, err));

@@ -26,13 +26,17 @@ static const lb_arg options[] = {
      .help = "a Hugging Face folder, a folder that lowbit wrote, or a GGUF file"},
     {"--system", LB_ARG_STRING, offsetof(chat_args, system), .value = "TEXT", .shown = "the template's own",
      .help = "what the model is told first"},
-    {"--tokens", LB_ARG_SIZE, offsetof(chat_args, sampling.tokens), .letter = 'n', .high = 1 << 24, .preset = "0",
-     .help = "most tokens in an answer; 0: until the model ends or the context is full"},
+    {"--tokens", LB_ARG_SIZE, offsetof(chat_args, sampling.tokens), .letter = 'n', .high = 1 << 24,
+     .preset = "0", .help = "most tokens in an answer; 0: until the model ends or the context is full"},
     LB_SAMPLING_OPTIONS(chat_args),
 };
 static const lb_arg_spec spec = {
-    "chat", "Talks with a model, in the model's own chat template.", options, sizeof options / sizeof *options,
-    sizeof(chat_args), "lowbit chat ./model --system \"Answer in one sentence.\"",
+    "chat",
+    "Talks with a model, in the model's own chat template.",
+    options,
+    sizeof options / sizeof *options,
+    sizeof(chat_args),
+    "lowbit chat ./model --system \"Answer in one sentence.\"",
     "/clear begins anew, /exit or Ctrl-D ends. Ctrl-C stops an answer, and at the prompt ends."};
 
 typedef struct chat {
@@ -88,7 +92,8 @@ static int on_text(void *user, const char *text, size_t length)
 }
 
 /* An answer that Ctrl-C cut short stays part of the conversation, as far as it came. */
-static lb_status settle(chat *c, const answer *a, const lb_generate_result *result, lb_status st, lb_error *err)
+static lb_status settle(chat *c, const answer *a, const lb_generate_result *result, lb_status st,
+                        lb_error *err)
 {
     if (a->stream.failed) {
         *err = a->stream.err;

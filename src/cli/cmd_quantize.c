@@ -17,7 +17,7 @@ typedef struct quantize_args {
     lb_common_args common;
     const char *model, *output, *format, *method, *recipe, *fit, *order, *calibration, *eval_text;
     size_t samples, seqlen, eval_tokens, eval_ctx;
-    double damp;
+    double damp, compensate;
     lb_arg_list layers;
     bool resume, dry_run;
 } quantize_args;
@@ -48,6 +48,8 @@ static const lb_arg options[] = {
      .help = "gptq: order of columns"},
     {"--damp", LB_ARG_DOUBLE, offsetof(quantize_args, damp), .low = 0, .high = 10, .preset = "0.01",
      .help = "gptq: damping, as a share of the Hessian's mean diagonal"},
+    {"--compensate", LB_ARG_DOUBLE, offsetof(quantize_args, compensate), .low = 0, .high = 1, .preset = "0.5",
+     .help = "gptq: share of the error of earlier layers that a layer is asked to undo; 0 is plain GPTQ"},
     {"--resume", LB_ARG_FLAG, offsetof(quantize_args, resume), .help = "go on with an interrupted run"},
     {"--dry-run", LB_ARG_FLAG, offsetof(quantize_args, dry_run),
      .help = "check everything, print the size of the result, and stop"},
@@ -307,6 +309,7 @@ int cmd_quantize(int argc, char **argv)
     o.fit = args.fit;
     o.order = args.order;
     o.damp = args.damp;
+    o.compensate = args.compensate;
     o.calibration = args.calibration;
     o.seed = args.common.seed;
     o.layer_rules = args.layers.items;

@@ -25,11 +25,16 @@ static const lb_arg options[] = {
      .preset = "128", .help = "how many to generate; 0: until the model ends or the context is full"},
     LB_SAMPLING_OPTIONS(run_args),
     {"--echo", LB_ARG_FLAG, offsetof(run_args, echo), .help = "print the prompt, too"},
-    {"--ignore-end", LB_ARG_FLAG, offsetof(run_args, ignore_end), .help = "go on when the model says it is done"},
+    {"--ignore-end", LB_ARG_FLAG, offsetof(run_args, ignore_end),
+     .help = "go on when the model says it is done"},
 };
 static const lb_arg_spec spec = {
-    "run", "Continues a text, and prints the continuation as it comes.", options,
-    sizeof options / sizeof *options, sizeof(run_args), "lowbit run ./model -p \"Once upon a time\" -n 64",
+    "run",
+    "Continues a text, and prints the continuation as it comes.",
+    options,
+    sizeof options / sizeof *options,
+    sizeof(run_args),
+    "lowbit run ./model -p \"Once upon a time\" -n 64",
     "Filters apply in the order of their flags. The speed goes to standard error; -q leaves it out."};
 
 static lb_status read_prompt(const char *prompt, lb_text *out, lb_error *err)
@@ -45,7 +50,8 @@ static lb_status read_prompt(const char *prompt, lb_text *out, lb_error *err)
         if (ferror(stdin))
             return lb_fail(err, LB_EIO, "cannot read the prompt from standard input");
         if (out->length > MOST_BYTES)
-            return lb_fail(err, LB_EINVAL, "the prompt on standard input is longer than %d MiB", MOST_BYTES >> 20);
+            return lb_fail(err, LB_EINVAL, "the prompt on standard input is longer than %d MiB",
+                           MOST_BYTES >> 20);
     }
     return out->failed ? lb_fail(err, LB_ENOMEM, "no memory for the prompt") : LB_OK;
 }
@@ -56,16 +62,17 @@ static int keep_text(void *text, const char *piece, size_t length)
     return ((lb_text *)text)->failed;
 }
 
-static lb_status print_json(const run_args *args, const lb_text *text, const lb_generate_result *r, lb_error *err)
+static lb_status print_json(const run_args *args, const lb_text *text, const lb_generate_result *r,
+                            lb_error *err)
 {
     static const char *const stops[] = {"length", "end", "context", "caller"};
     json_t *object =
         text->failed ? NULL
                      : json_pack("{s:s, s:s%, s:I, s:I, s:f, s:f, s:s}", "model", args->model, "text",
                                  text->data ? text->data : "", text->length, "prompt_tokens",
-                                 (json_int_t)r->prompt_tokens, "generated_tokens", (json_int_t)r->generated_tokens,
-                                 "prompt_tokens_per_s", lb_prompt_rate(r), "decode_tokens_per_s",
-                                 lb_decode_rate(r), "stop", stops[r->stop]);
+                                 (json_int_t)r->prompt_tokens, "generated_tokens",
+                                 (json_int_t)r->generated_tokens, "prompt_tokens_per_s", lb_prompt_rate(r),
+                                 "decode_tokens_per_s", lb_decode_rate(r), "stop", stops[r->stop]);
     return object ? lb_output_json(object, err) : lb_fail(err, LB_ENOMEM, "no memory for the JSON");
 }
 
@@ -92,8 +99,8 @@ static lb_status generate(const run_args *args, lb_generator *generator, const l
     o.ignore_end = args->ignore_end;
     o.on_text = args->common.json ? keep_text : lb_stream_text;
     o.user = args->common.json ? (void *)text : (void *)&stream;
-    LB_TRY(lb_tokenizer_encode(lb_generator_tokenizer(generator), start, prompt->length, LB_ENCODE_DEFAULT_BOS,
-                               &ids, &count, err));
+    LB_TRY(lb_tokenizer_encode(lb_generator_tokenizer(generator), start, prompt->length,
+                               LB_ENCODE_DEFAULT_BOS, &ids, &count, err));
     o.max_tokens = tokens_to_generate(args, count, context);
     if (args->echo)
         o.on_text(o.user, start, prompt->length);

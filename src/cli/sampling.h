@@ -12,21 +12,23 @@ typedef struct lb_sampling_args {
 } lb_sampling_args;
 
 /* Rows for a table of flags; `values` is the command's struct, with a member `sampling`. */
-#define LB_SAMPLING_OPTIONS(values)                                                                            \
-    {"--temp", LB_ARG_DOUBLE, offsetof(values, sampling.temperature), .low = 0, .high = 100, .preset = "0.8",  \
-     .help = "temperature; 0 always takes the likeliest token"},                                               \
-    {"--top-k", LB_ARG_SIZE, offsetof(values, sampling.top_k), .preset = "40",                                 \
-     .help = "draw from the k likeliest tokens; 0: all"},                                                      \
-    {"--top-p", LB_ARG_DOUBLE, offsetof(values, sampling.top_p), .low = 1e-9, .high = 1, .preset = "0.95",     \
-     .help = "and of those from the fewest with this probability together"},                                   \
-    {"--min-p", LB_ARG_DOUBLE, offsetof(values, sampling.min_p), .low = 0, .high = 1, .preset = "0.05",        \
-     .help = "and from those at least this probable, relative to the likeliest"},                              \
-    {"--repeat-penalty", LB_ARG_DOUBLE, offsetof(values, sampling.repeat_penalty), .low = 0.001, .high = 1000, \
-     .preset = "1.0", .help = "above 1, makes recent tokens less likely"},                                     \
-    {"--repeat-window", LB_ARG_SIZE, offsetof(values, sampling.repeat_window), .high = 1 << 24,                \
-     .preset = "64", .help = "how many recent tokens that concerns"},                                          \
-    {"--ctx", LB_ARG_SIZE, offsetof(values, sampling.context), .low = 1, .high = 1 << 24,                      \
+/* clang-format off */
+#define LB_SAMPLING_OPTIONS(values)                                                                   \
+    {"--temp", LB_ARG_DOUBLE, offsetof(values, sampling.temperature), .low = 0, .high = 100,          \
+     .preset = "0.8", .help = "temperature; 0 always takes the likeliest token"},                     \
+    {"--top-k", LB_ARG_SIZE, offsetof(values, sampling.top_k), .preset = "40",                        \
+     .help = "draw from the k likeliest tokens; 0: all"},                                             \
+    {"--top-p", LB_ARG_DOUBLE, offsetof(values, sampling.top_p), .low = 1e-9, .high = 1,              \
+     .preset = "0.95", .help = "and of those from the fewest with this probability together"},        \
+    {"--min-p", LB_ARG_DOUBLE, offsetof(values, sampling.min_p), .low = 0, .high = 1,                 \
+     .preset = "0.05", .help = "and from those at least this probable, relative to the likeliest"},   \
+    {"--repeat-penalty", LB_ARG_DOUBLE, offsetof(values, sampling.repeat_penalty), .low = 0.001,      \
+     .high = 1000, .preset = "1.0", .help = "above 1, makes recent tokens less likely"},              \
+    {"--repeat-window", LB_ARG_SIZE, offsetof(values, sampling.repeat_window), .high = 1 << 24,       \
+     .preset = "64", .help = "how many recent tokens that concerns"},                                 \
+    {"--ctx", LB_ARG_SIZE, offsetof(values, sampling.context), .low = 1, .high = 1 << 24,             \
      .shown = "the model's limit, at most 8192", .help = "room for prompt and answer, in tokens"}
+/* clang-format on */
 
 /* What the library is asked for. */
 lb_generator_options lb_sampling_open(const lb_common_args *common, const lb_sampling_args *sampling);

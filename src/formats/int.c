@@ -94,42 +94,58 @@ typedef struct search {
     float *best_params; /* scale, zero */
 } search;
 
+/* Loops over a fixed buffer that compilers vectorise: this is where the search spends its time. Sums of
+ * STRIDE floats are joined in double. */
+enum { STRIDE = 64 };
+
+static double sum_stride(const float *terms)
+{
+    float lanes[8] = {0};
+    for (size_t i = 0; i < STRIDE; i += 8)
+        for (size_t k = 0; k < 8; k++)
+            lanes[k] += terms[i + k];
+    double total = 0.0;
+    for (size_t k = 0; k < 8; k++)
+        total += (double)lanes[k];
+    return total;
+}
+
 static double weighted_error(const search *s, float scale, float zero)
 {
-    const float inverse = 1.0f / scale;
+    const float inverse = 1.0f / scale, low = -zero, high = s->top - zero;
+    float terms[STRIDE];
     double total = 0.0;
-    for (size_t begin = 0; begin < s->n; begin += 32) { /* short float sums, joined in double */
-        size_t end = s->n - begin < 32 ? s->n : begin + 32;
-        float lanes[4] = {0};
-        size_t i = begin;
-        for (; i + 4 <= end; i += 4) {
-            for (size_t k = 0; k < 4; k++) {
-                float code = round_within(s->w[i + k] * inverse, -zero, s->top - zero);
-                float d = code * scale - s->w[i + k];
-                lanes[k] += (s->importance ? s->importance[i + k] : 1.0f) * d * d;
-            }
+    for (size_t begin = 0; begin < s->n; begin += STRIDE) {
+        const size_t count = s->n - begin < STRIDE ? s->n - begin : STRIDE;
+        const float *w = s->w + begin;
+        for (size_t i = count; i < STRIDE; i++)
+            terms[i] = 0.0f;
+        for (size_t i = 0; i < count; i++) {
+            const float d = round_within(w[i] * inverse, low, high) * scale - w[i];
+            terms[i] = d * d;
         }
-        for (; i < end; i++) {
-            float code = round_within(s->w[i] * inverse, -zero, s->top - zero);
-            float d = code * scale - s->w[i];
-            lanes[0] += (s->importance ? s->importance[i] : 1.0f) * d * d;
+        if (s->importance) {
+            for (size_t i = 0; i < count; i++)
+                terms[i] *= s->importance[begin + i];
         }
-        total += (double)(lanes[0] + lanes[1]) + (double)(lanes[2] + lanes[3]);
+        total += sum_stride(terms);
     }
     return total;
 }
 
-static void try_candidate(search *s, float scale, float zero)
+/* Keeps the candidate if it is the best so far; returns its error. */
+static double try_candidate(search *s, float scale, float zero)
 {
     scale = storable_scale(scale);
     if (scale == 0.0f || !isfinite(1.0f / scale))
-        return;
+        return HUGE_VAL;
     double error = weighted_error(s, scale, zero);
     if (error < s->best_error) {
         s->best_error = error;
         s->best_params[LB_INT_SCALE] = scale;
         s->best_params[LB_INT_ZERO] = zero;
     }
+    return error;
 }
 
 /* Given the winner's codes, the scale that fits them best in the weighted least-squares sense; new
@@ -154,19 +170,32 @@ static void polish(search *s)
     }
 }
 
-/* Candidates 1/scale = -(half - step * i) / largest, for the side of the largest weight and, where
- * the two sides differ enough to matter, for the other side too. */
+/* Candidates 1/scale = -(half - step * i) / largest for |i| <= reach, on the side of the largest weight
+ * and, where the extra negative code matters, on the other side too. The error is smooth enough at a
+ * distance of a few steps to look at every third candidate first and then around the best of those. */
 static void search_symmetric(const lb_format *format, extremes e, search *s)
 {
+    enum { STRIDE_COARSE = 3 };
     const float half = s->best_params[LB_INT_ZERO];
     const float largest = e.high >= -e.low ? e.high : e.low;
-    const int reach = format->bits == 2 ? 90 : 100;
+    const int reach = format->bits == 2 ? 90 : 99;
     const float step = format->bits == 2 ? 0.01f : 0.0075f * half;
     const int sides = format->bits <= 3 ? 2 : 1;
     for (int side = 0; side < sides; side++) {
-        float m = side == 0 ? largest : -largest;
-        for (int i = -reach; i <= reach; i++)
-            try_candidate(s, -m / (half - step * (float)i), half);
+        const float m = side == 0 ? largest : -largest;
+        double least = HUGE_VAL;
+        int best = 0;
+        for (int i = -reach; i <= reach; i += STRIDE_COARSE) {
+            const double error = try_candidate(s, -m / (half - step * (float)i), half);
+            if (error < least) {
+                least = error;
+                best = i;
+            }
+        }
+        for (int i = best - STRIDE_COARSE + 1; i < best + STRIDE_COARSE; i++) {
+            if (i != best)
+                try_candidate(s, -m / (half - step * (float)i), half);
+        }
     }
 }
 

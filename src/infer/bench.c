@@ -88,7 +88,8 @@ static lb_bench_spread spread(double *values, size_t n)
 /* What the model's layers are stored as, for the first row. */
 static const char *stored_as(const lb_resident *model)
 {
-    static const char *const names[] = {[LB_DENSE_F32] = "f32", [LB_DENSE_F16] = "f16", [LB_DENSE_BF16] = "bf16"};
+    static const char *const names[] = {
+        [LB_DENSE_F32] = "f32", [LB_DENSE_F16] = "f16", [LB_DENSE_BF16] = "bf16"};
     return lb_resident_is_quantized(model) ? "as stored" : names[model->blocks[0].linear[LB_LINEAR_Q].type];
 }
 
@@ -99,11 +100,13 @@ static lb_status prepare(bench *b, const lb_resident *model, lb_error *err)
     lb_rng rng;
     size_t context;
     if (o->prompt == 0 || o->generate == 0 || o->repeats == 0)
-        return lb_fail(err, LB_EINVAL, "a bench of %zu prompt tokens, %zu generated and %zu repeats measures nothing",
+        return lb_fail(err, LB_EINVAL,
+                       "a bench of %zu prompt tokens, %zu generated and %zu repeats measures nothing",
                        o->prompt, o->generate, o->repeats);
     if (__builtin_add_overflow(o->prompt, o->generate, &context) || context > model->config.max_context)
-        return lb_fail(err, LB_EINVAL, "%zu prompt tokens and %zu generated exceed this model's context of %zu",
-                       o->prompt, o->generate, model->config.max_context);
+        return lb_fail(err, LB_EINVAL,
+                       "%zu prompt tokens and %zu generated exceed this model's context of %zu", o->prompt,
+                       o->generate, model->config.max_context);
     LB_TRY(lb_session_create(lb_kernels_get(o->level), model, context, 0, &b->session, err));
     LB_TRY(lb_sampler_create(&greedy, model->config.vocab, &b->greedy, err));
     LB_TRY(lb_alloc_array(&b->ids, o->prompt, sizeof *b->ids, "bench", err));
@@ -134,8 +137,8 @@ static lb_status measure_all(bench *b, lb_error *err)
     for (size_t repeat = 0; repeat < o->repeats; repeat++) {
         for (size_t i = 0; i < b->count; i++) {
             LB_TRY(measure(b, &b->variants[i], repeat, err));
-            LB_TRY(lb_progress_tell(&o->progress, "measuring", repeat * b->count + i + 1, o->repeats * b->count,
-                                    err));
+            LB_TRY(lb_progress_tell(&o->progress, "measuring", repeat * b->count + i + 1,
+                                    o->repeats * b->count, err));
         }
     }
     return LB_OK;
@@ -157,7 +160,8 @@ lb_status lb_bench_model(const lb_resident *model, const lb_bench_options *optio
             .decode = spread(v->decode, options->repeats),
             .products = spread(v->products, options->repeats),
         };
-        snprintf(rows[i].format, sizeof rows[i].format, "%s", i ? options->formats[i - 1].name : stored_as(model));
+        snprintf(rows[i].format, sizeof rows[i].format, "%s",
+                 i ? options->formats[i - 1].name : stored_as(model));
     }
 done:
     for (size_t i = 0; b.variants && i < b.count; i++) {

@@ -8,12 +8,12 @@
 
 typedef struct lb_bench_options {
     size_t prompt, generate; /* tokens; both > 0 */
-    size_t repeats;          /* > 0 */
+    size_t repeats; /* > 0 */
     lb_cpu_level level;
-    uint64_t seed;           /* of the prompt's ids */
+    uint64_t seed; /* of the prompt's ids */
     const lb_format *formats; /* [format_count] to round the blocks' linear layers to */
     size_t format_count;
-    const lb_format *head;   /* to round the head to in those rows; NULL: left as it is */
+    const lb_format *head; /* to round the head to in those rows; NULL: left as it is */
     lb_progress progress;
 } lb_bench_options;
 
@@ -24,8 +24,8 @@ typedef struct lb_bench_spread {
 
 typedef struct lb_bench_row {
     char format[LB_FORMAT_NAME_BYTES];
-    double layer_bits;      /* bits per weight of the blocks' linear layers */
-    size_t token_bytes;     /* weights that one decoded token reads, head included, KV cache not */
+    double layer_bits; /* bits per weight of the blocks' linear layers */
+    size_t token_bytes; /* weights that one decoded token reads, head included, KV cache not */
     lb_bench_spread prompt; /* tokens a second */
     lb_bench_spread decode;
     lb_bench_spread products; /* seconds a token, the matrix products of decoding alone */

@@ -31,8 +31,10 @@ static lb_status check_tokenizer(const lb_generator *g, const char *path, lb_err
 {
     const size_t ids = lb_tokenizer_vocab_size(g->tokenizer), rows = g->model.config.vocab;
     if (ids > rows)
-        return lb_fail(err, LB_EFORMAT, "%s: its tokenizer has ids up to %zu, but the model's embedding has %zu "
-                       "rows: they do not belong together", path, ids - 1, rows);
+        return lb_fail(err, LB_EFORMAT,
+                       "%s: its tokenizer has ids up to %zu, but the model's embedding has %zu "
+                       "rows: they do not belong together",
+                       path, ids - 1, rows);
     return LB_OK;
 }
 
@@ -53,7 +55,8 @@ lb_status lb_generator_open(const char *path, const lb_generator_options *option
     LB_GO(check_tokenizer(g, path, err));
     size_t context = o.context;
     if (context == 0)
-        context = g->model.config.max_context < DEFAULT_CONTEXT ? g->model.config.max_context : DEFAULT_CONTEXT;
+        context =
+            g->model.config.max_context < DEFAULT_CONTEXT ? g->model.config.max_context : DEFAULT_CONTEXT;
     LB_GO(lb_session_create(lb_kernels_get(level), &g->model, context, 0, &g->session, err));
     LB_GO(lb_alloc_array(&g->ids, context, sizeof *g->ids, "token ids", err));
     *out = g;
@@ -116,12 +119,16 @@ static lb_status check_prompt(const lb_generator *g, size_t count, size_t max_to
     if (count == 0)
         return lb_fail(err, LB_EINVAL, "the prompt has no tokens, and there is nothing to continue");
     if (count > context)
-        return lb_fail(err, LB_EINVAL, "the prompt has %zu tokens, but the context holds %zu (this model's limit "
-                       "is %zu)", count, context, limit);
+        return lb_fail(err, LB_EINVAL,
+                       "the prompt has %zu tokens, but the context holds %zu (this model's limit "
+                       "is %zu)",
+                       count, context, limit);
     /* The last token generated is never fed back: it needs no room. */
     if (max_tokens > 0 && max_tokens - 1 > context - count)
-        return lb_fail(err, LB_EINVAL, "the prompt of %zu tokens and %zu to generate do not fit into the context "
-                       "of %zu (this model's limit is %zu)", count, max_tokens, context, limit);
+        return lb_fail(err, LB_EINVAL,
+                       "the prompt of %zu tokens and %zu to generate do not fit into the context "
+                       "of %zu (this model's limit is %zu)",
+                       count, max_tokens, context, limit);
     return LB_OK;
 }
 
@@ -205,8 +212,8 @@ done:
     return st;
 }
 
-lb_status lb_generate_text(lb_generator *g, const char *text, size_t length, const lb_generate_options *options,
-                           lb_generate_result *result, lb_error *err)
+lb_status lb_generate_text(lb_generator *g, const char *text, size_t length,
+                           const lb_generate_options *options, lb_generate_result *result, lb_error *err)
 {
     uint32_t *ids;
     size_t count;

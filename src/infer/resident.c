@@ -87,7 +87,8 @@ static lb_status round_linear(const lb_linear *from, const lb_format *format, lb
     enum { ROUND_ROWS = 4 * LB_QMAT_ROWS };
     lb_linear l = {.rows = from->rows, .cols = from->cols, .bias = from->bias};
     if (format->ops != &lb_int_format)
-        return lb_fail(err, LB_EUNSUPPORTED, "format %s has no decoding kernel; int2 to int8 have", format->name);
+        return lb_fail(err, LB_EUNSUPPORTED, "format %s has no decoding kernel; int2 to int8 have",
+                       format->name);
     LB_TRY(lb_qmat_create(l.rows, l.cols, format->bits, format->group, format->symmetric, &l.quantized, err));
     rounding r = {.kernels = lb_kernels_get(LB_CPU_BEST), .format = format, .from = from, .to = l.quantized};
     lb_parallel_for(l.rows, ROUND_ROWS, round_rows, &r);
@@ -106,10 +107,12 @@ lb_status lb_resident_round(const lb_resident *from, const lb_format *layers, co
     lb_resident r = {.config = from->config, .ends = from->ends, .borrows = true};
     lb_status st = LB_OK;
     if (lb_resident_is_quantized(from))
-        return lb_fail(err, LB_EINVAL, "the model is quantized already, it cannot be rounded to %s", layers->name);
+        return lb_fail(err, LB_EINVAL, "the model is quantized already, it cannot be rounded to %s",
+                       layers->name);
     r.blocks = lb_alloc_zero(r.config.layers, sizeof *r.blocks);
     if (!r.blocks)
-        return lb_fail(err, LB_ENOMEM, "rounding to %s: no memory for %zu blocks", layers->name, r.config.layers);
+        return lb_fail(err, LB_ENOMEM, "rounding to %s: no memory for %zu blocks", layers->name,
+                       r.config.layers);
     for (size_t layer = 0; layer < r.config.layers; layer++) {
         lb_block *block = &r.blocks[layer];
         *block = from->blocks[layer];

@@ -11,7 +11,7 @@ typedef struct lb_resident {
     lb_config config;
     lb_embedding ends;
     lb_block *blocks; /* [config.layers] */
-    bool borrows;     /* only matrices that lb_resident_round made are its own */
+    bool borrows; /* only matrices that lb_resident_round made are its own */
     bool rounded_head;
 } lb_resident;
 

@@ -20,12 +20,12 @@
 #include "base/error.h"
 
 typedef struct lb_sampling {
-    double temperature;    /* >= 0; 0: greedy */
-    size_t top_k;          /* 0: all */
-    double top_p;          /* (0, 1]; 1: all */
-    double min_p;          /* [0, 1]; 0: all */
+    double temperature; /* >= 0; 0: greedy */
+    size_t top_k; /* 0: all */
+    double top_p; /* (0, 1]; 1: all */
+    double min_p; /* [0, 1]; 0: all */
     double repeat_penalty; /* > 0; 1: none */
-    size_t repeat_window;  /* tokens */
+    size_t repeat_window; /* tokens */
     uint64_t seed;
 } lb_sampling;
 

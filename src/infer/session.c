@@ -4,6 +4,7 @@
 #include <assert.h>
 
 #include "base/alloc.h"
+#include "infer/attend_one.h"
 
 enum { DEFAULT_CHUNK = 256 };
 
@@ -15,9 +16,10 @@ struct lb_session {
     size_t context, chunk, past;
     size_t kv_width;
     float *keys, *values; /* [layers][context, kv_width] */
-    float *x;             /* [chunk, hidden] */
-    float *scratch;       /* [hidden] */
-    float *logits;        /* [vocab] */
+    float *x; /* [chunk, hidden] */
+    float *scratch; /* [hidden] */
+    float *scores; /* [heads, context] */
+    float *logits; /* [vocab] */
 };
 
 lb_status lb_session_create(const lb_kernels *kernels, const lb_resident *model, size_t context, size_t chunk,
@@ -27,8 +29,8 @@ lb_status lb_session_create(const lb_kernels *kernels, const lb_resident *model,
     lb_status st = LB_OK;
     size_t rows;
     if (context == 0 || context > c->max_context)
-        return lb_fail(err, LB_EINVAL, "a context of %zu tokens was asked for; this model takes 1 to %zu", context,
-                       c->max_context);
+        return lb_fail(err, LB_EINVAL, "a context of %zu tokens was asked for; this model takes 1 to %zu",
+                       context, c->max_context);
     lb_session *s = lb_alloc_zero(1, sizeof *s);
     if (!s)
         return lb_fail(err, LB_ENOMEM, "session: no memory for %zu bytes", sizeof *s);
@@ -48,6 +50,7 @@ lb_status lb_session_create(const lb_kernels *kernels, const lb_resident *model,
     LB_GO(lb_alloc_array(&s->values, rows, s->kv_width * sizeof(float), "cached values", err));
     LB_GO(lb_alloc_array(&s->x, s->chunk, c->hidden * sizeof(float), "session", err));
     LB_GO(lb_alloc_array(&s->scratch, c->hidden, sizeof(float), "session", err));
+    LB_GO(lb_alloc_array(&s->scores, context, c->heads * sizeof(float), "attention scores", err));
     LB_GO(lb_alloc_array(&s->logits, c->vocab, sizeof(float), "logits", err));
     LB_GO(lb_rope_create(c, context, &s->rope, err));
     LB_GO(lb_workspace_create(c, s->chunk, &s->ws, err));
@@ -68,6 +71,7 @@ void lb_session_destroy(lb_session *s)
     lb_free(s->values);
     lb_free(s->x);
     lb_free(s->scratch);
+    lb_free(s->scores);
     lb_free(s->logits);
     lb_free(s);
 }
@@ -76,6 +80,20 @@ void lb_session_set_model(lb_session *session, const lb_resident *model)
 {
     assert(model->config.layers == session->model->config.layers);
     session->model = model;
+}
+
+/* lb_block_continue for one token, without BLAS and without memory of its own. */
+static lb_status decode_block(lb_session *s, const lb_stage_context *stage, size_t at, lb_error *err)
+{
+    const size_t past = s->past;
+    float *k = s->keys + at, *v = s->values + at;
+    lb_block_attention_input(stage, s->x, 1);
+    LB_TRY(lb_block_project(stage, 1, 1, past, k + past * s->kv_width, v + past * s->kv_width, err));
+    lb_attend_one(s->kernels, stage->config, s->ws.q, k, v, past, s->scores, s->context, s->ws.a);
+    LB_TRY(lb_block_attention_output(stage, s->ws.a, s->x, 1, err));
+    lb_block_ffn_input(stage, s->x, 1);
+    LB_TRY(lb_block_ffn_inner(stage, 1, err));
+    return lb_block_ffn_output(stage, s->x, 1, err);
 }
 
 /* The next n <= chunk tokens through all blocks; the past advances only when all went well. */
@@ -87,7 +105,8 @@ static lb_status feed_chunk(lb_session *s, const uint32_t *ids, size_t n, lb_err
     for (size_t layer = 0; layer < c->layers; layer++) {
         const size_t at = layer * s->context * s->kv_width;
         stage.block = &s->model->blocks[layer];
-        LB_TRY(lb_block_continue(&stage, s->x, n, s->past, s->keys + at, s->values + at, err));
+        LB_TRY(n == 1 ? decode_block(s, &stage, at, err)
+                      : lb_block_continue(&stage, s->x, n, s->past, s->keys + at, s->values + at, err));
     }
     s->past += n;
     return LB_OK;
@@ -99,8 +118,8 @@ lb_status lb_session_feed(lb_session *s, const uint32_t *ids, size_t n, const lb
     size_t last = 0;
     assert(n > 0);
     if (n > s->context - s->past)
-        return lb_fail(err, LB_EINVAL, "%zu more tokens do not fit: the context holds %zu and %zu are taken", n,
-                       s->context, s->past);
+        return lb_fail(err, LB_EINVAL, "%zu more tokens do not fit: the context holds %zu and %zu are taken",
+                       n, s->context, s->past);
     for (size_t done = 0; done < n; done += last) {
         last = n - done < s->chunk ? n - done : s->chunk;
         LB_TRY(feed_chunk(s, ids + done, last, err));
@@ -136,9 +155,12 @@ void lb_session_products(lb_session *s)
         float *out;
         unsigned first; /* of the layers that share this input, and its quantized form */
     } flow[LB_BLOCK_LINEARS] = {
-        [LB_LINEAR_Q] = {ws->h, ws->q, LB_LINEAR_Q},          [LB_LINEAR_K] = {ws->h, ws->k, LB_LINEAR_Q},
-        [LB_LINEAR_V] = {ws->h, ws->v, LB_LINEAR_Q},          [LB_LINEAR_O] = {ws->a, ws->y, LB_LINEAR_O},
-        [LB_LINEAR_GATE] = {ws->h, ws->gate, LB_LINEAR_GATE}, [LB_LINEAR_UP] = {ws->h, ws->gate, LB_LINEAR_GATE},
+        [LB_LINEAR_Q] = {ws->h, ws->q, LB_LINEAR_Q},
+        [LB_LINEAR_K] = {ws->h, ws->k, LB_LINEAR_Q},
+        [LB_LINEAR_V] = {ws->h, ws->v, LB_LINEAR_Q},
+        [LB_LINEAR_O] = {ws->a, ws->y, LB_LINEAR_O},
+        [LB_LINEAR_GATE] = {ws->h, ws->gate, LB_LINEAR_GATE},
+        [LB_LINEAR_UP] = {ws->h, ws->gate, LB_LINEAR_GATE},
         [LB_LINEAR_DOWN] = {ws->m, ws->y, LB_LINEAR_DOWN},
     };
     for (size_t layer = 0; layer < s->model->config.layers; layer++) {

@@ -95,8 +95,8 @@ static lb_status check_distinct(const lb_added_tokens *added, const char *where,
         const lb_added_token *token = &added->tokens[i];
         const lb_pair_entry *other = lb_pair_map_find(&ids, token->id, 0);
         if (other && strcmp(added->tokens[other->id].content, token->content) != 0)
-            st = lb_fail(err, LB_EFORMAT, "%s: the added tokens \"%.60s\" and \"%.60s\" share the id %u", where,
-                         added->tokens[other->id].content, token->content, (unsigned)token->id);
+            st = lb_fail(err, LB_EFORMAT, "%s: the added tokens \"%.60s\" and \"%.60s\" share the id %u",
+                         where, added->tokens[other->id].content, token->content, (unsigned)token->id);
         else
             st = lb_pair_map_set(&ids, token->id, 0, 0, (uint32_t)i, err);
     }

@@ -116,7 +116,8 @@ static void read_dates(const char *text, lb_chat_format *out, bool *no_memory)
     lb_text date = {0}, preface = {0};
     if (cutoff && quoted) {
         read_quoted(quoted, &date);
-        lb_text_add_format(&preface, DATES_OPENING "%s\nToday Date: %s\n\n", cutoff, date.data ? date.data : "");
+        lb_text_add_format(&preface, DATES_OPENING "%s\nToday Date: %s\n\n", cutoff,
+                           date.data ? date.data : "");
         out->system_preface = preface.failed ? NULL : lb_strdup(preface.data);
         out->default_system = lb_strdup("");
         *no_memory |= date.failed || !out->system_preface || !out->default_system;
@@ -132,7 +133,8 @@ static lb_status read_text(const char *text, const char *where, lb_chat_format *
     bool no_memory = false;
     const char *answer = NULL, *opening = NULL;
     out->family = LB_CHAT_UNKNOWN;
-    if (strstr(text, "<|start_header_id|>") && strstr(text, "<|end_header_id|>") && strstr(text, "<|eot_id|>")) {
+    if (strstr(text, "<|start_header_id|>") && strstr(text, "<|end_header_id|>") &&
+        strstr(text, "<|eot_id|>")) {
         out->family = LB_CHAT_LLAMA3;
         answer = "<|start_header_id|>assistant<|end_header_id|>";
         opening = "\n\n";
@@ -172,8 +174,8 @@ lb_status lb_chat_format_read(const json_t *config, const char *where, lb_chat_f
     if (!value || json_is_null(value))
         return LB_OK;
     if (!json_is_string(value))
-        return lb_fail(err, LB_EFORMAT, "%s: its \"chat_template\" is neither a text nor a list of named texts",
-                       where);
+        return lb_fail(err, LB_EFORMAT,
+                       "%s: its \"chat_template\" is neither a text nor a list of named texts", where);
     lb_status st = read_text(json_string_value(value), where, out, err);
     if (st != LB_OK)
         lb_chat_format_free(out);

@@ -10,10 +10,10 @@
 #include "base/text.h"
 
 typedef enum lb_chat_family {
-    LB_CHAT_NONE,    /* the checkpoint has no chat template */
+    LB_CHAT_NONE, /* the checkpoint has no chat template */
     LB_CHAT_UNKNOWN, /* it has one that lowbit does not know */
-    LB_CHAT_CHATML,  /* <|im_start|>role\ncontent<|im_end|>\n */
-    LB_CHAT_LLAMA3   /* <|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|> */
+    LB_CHAT_CHATML, /* <|im_start|>role\ncontent<|im_end|>\n */
+    LB_CHAT_LLAMA3 /* <|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|> */
 } lb_chat_family;
 
 typedef struct lb_chat_format {

@@ -29,10 +29,13 @@ static lb_status new_step(decoder_reader *reader, lb_decoder_kind kind, lb_decod
 {
     lb_decoder *decoder = reader->decoder;
     if (reader->fused)
-        return lb_fail(err, LB_EUNSUPPORTED, "%s: a decoder that goes on after Fuse with anything but one Strip is "
-                       "not supported", reader->where);
+        return lb_fail(err, LB_EUNSUPPORTED,
+                       "%s: a decoder that goes on after Fuse with anything but one Strip is "
+                       "not supported",
+                       reader->where);
     if (decoder->count == LB_DECODER_STEPS_MAX)
-        return lb_fail(err, LB_EUNSUPPORTED, "%s: more than %d decoders", reader->where, LB_DECODER_STEPS_MAX);
+        return lb_fail(err, LB_EUNSUPPORTED, "%s: more than %d decoders", reader->where,
+                       LB_DECODER_STEPS_MAX);
     *out = &decoder->steps[decoder->count++];
     (*out)->kind = kind;
     return LB_OK;
@@ -53,7 +56,8 @@ static lb_status read_metaspace(decoder_reader *reader, const json_t *spec, lb_e
     bool old_prefix;
     LB_TRY(lb_json_string(spec, "replacement", "\xE2\x96\x81", reader->where, &marker, err));
     LB_TRY(lb_json_bool(spec, "add_prefix_space", true, reader->where, &old_prefix, err));
-    LB_TRY(lb_json_string(spec, "prepend_scheme", old_prefix ? "always" : "never", reader->where, &scheme, err));
+    LB_TRY(
+        lb_json_string(spec, "prepend_scheme", old_prefix ? "always" : "never", reader->where, &scheme, err));
     if (!*marker)
         return lb_fail(err, LB_EFORMAT, "%s: a Metaspace decoder with an empty replacement", reader->where);
     return add_metaspace(reader, marker, strcmp(scheme, "never") != 0, err);
@@ -83,8 +87,8 @@ static lb_status read_strip(decoder_reader *reader, const json_t *spec, lb_error
         return lb_fail(err, LB_EFORMAT, "%s: a Strip decoder's content is not one character", reader->where);
     if (reader->fused) {
         if (stop > 0 || reader->decoder->strip)
-            return lb_fail(err, LB_EUNSUPPORTED, "%s: a decoder that strips the end of a text is not supported",
-                           reader->where);
+            return lb_fail(err, LB_EUNSUPPORTED,
+                           "%s: a decoder that strips the end of a text is not supported", reader->where);
         reader->decoder->strip_start = start;
         return copy_string(&reader->decoder->strip, content, reader->where, err);
     }
@@ -117,8 +121,10 @@ static lb_status read_one(decoder_reader *reader, const json_t *spec, unsigned d
         return LB_OK;
     }
     if (strcmp(type, "Sequence") != 0 || depth > MAX_NESTING)
-        return lb_fail(err, LB_EUNSUPPORTED, "%s: the decoder \"%s\" is not supported; known are ByteLevel, "
-                       "Metaspace, ByteFallback, Replace, Strip, Fuse and Sequence", reader->where, type);
+        return lb_fail(err, LB_EUNSUPPORTED,
+                       "%s: the decoder \"%s\" is not supported; known are ByteLevel, "
+                       "Metaspace, ByteFallback, Replace, Strip, Fuse and Sequence",
+                       reader->where, type);
     const json_t *list = json_object_get(spec, "decoders");
     for (size_t i = 0; i < json_array_size(list); i++)
         LB_TRY(read_one(reader, json_array_get(list, i), depth + 1, err));
@@ -138,8 +144,8 @@ lb_status lb_decoder_read(const json_t *spec, const lb_pretokenizer *pretokenize
     const char *marker = lb_pretokenizer_metaspace(pretokenizer, &prepends);
     if (marker)
         return add_metaspace(&reader, marker, prepends, err);
-    return lb_fail(err, LB_EUNSUPPORTED, "%s: it has no \"decoder\", and its pre-tokenizer does not imply one",
-                   where);
+    return lb_fail(err, LB_EUNSUPPORTED,
+                   "%s: it has no \"decoder\", and its pre-tokenizer does not imply one", where);
 }
 
 void lb_decoder_free(lb_decoder *decoder)
@@ -277,7 +283,8 @@ static void emit(lb_detokenizer *stream, const char *character, size_t length)
     lb_text_add(&stream->out, character, length);
 }
 
-/* One U+FFFD for a mistake; Hugging Face's ByteFallback writes one for each byte of it. */
+/* One U+FFFD for a mistake; with ByteFallback one for each byte of it, as in Hugging Face's library (which
+ * also takes back the good characters of the same run of byte tokens: a stream has written them). */
 static void emit_replacement(lb_detokenizer *stream, size_t bytes)
 {
     for (size_t i = 0; i < (stream->tokenizer->decoder.has_byte_fallback ? bytes : 1); i++)

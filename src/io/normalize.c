@@ -37,8 +37,8 @@ lb_status lb_pattern_from_json(const json_t *spec, const char *where, lb_pattern
     }
     if (json_is_string(regex))
         return lb_pattern_regex(json_string_value(regex), json_string_length(regex), where, out, err);
-    return lb_fail(err, LB_EFORMAT, "%s: a \"pattern\" that is neither {\"String\": text} nor {\"Regex\": text}",
-                   where);
+    return lb_fail(err, LB_EFORMAT,
+                   "%s: a \"pattern\" that is neither {\"String\": text} nor {\"Regex\": text}", where);
 }
 
 static lb_status copy_text(const json_t *spec, const char *key, step *to, const char *where, lb_error *err)
@@ -183,8 +183,8 @@ static void strip(const step *how, const char *text, size_t length, lb_text *out
     lb_text_add(out, text + begin, end - begin);
 }
 
-static lb_status replace(const step *how, lb_searcher *searcher, const char *text, size_t length, lb_text *out,
-                         lb_error *err)
+static lb_status replace(const step *how, lb_searcher *searcher, const char *text, size_t length,
+                         lb_text *out, lb_error *err)
 {
     size_t copied = 0, from = 0, last_end = SIZE_MAX;
     while (from <= length) {
@@ -232,8 +232,8 @@ static lb_status check_size(const lb_text *text, size_t original, lb_error *err)
     if (text->failed)
         return lb_fail(err, LB_ENOMEM, "no memory to normalize a text of %zu bytes", original);
     if (text->length > 64 * original + 65536)
-        return lb_fail(err, LB_EUNSUPPORTED,
-                       "the tokenizer's normalizer makes %zu bytes of a text of %zu", text->length, original);
+        return lb_fail(err, LB_EUNSUPPORTED, "the tokenizer's normalizer makes %zu bytes of a text of %zu",
+                       text->length, original);
     return LB_OK;
 }
 
@@ -246,8 +246,8 @@ lb_status lb_normalizer_run(const lb_normalizer *normalizer, lb_searcher *search
     lb_text_add(out, text, normalizer->count == 0 ? length : 0);
     for (size_t i = 0; i < normalizer->count; i++) {
         other.length = 0;
-        LB_GO(run_step(&normalizer->steps[i], searcher, i == 0 ? text : out->data, i == 0 ? length : out->length,
-                       &other, err));
+        LB_GO(run_step(&normalizer->steps[i], searcher, i == 0 ? text : out->data,
+                       i == 0 ? length : out->length, &other, err));
         lb_text_add(&other, "", 0); /* data is never NULL */
         LB_GO(check_size(&other, length, err));
         lb_text swap = *out;

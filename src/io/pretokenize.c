@@ -79,7 +79,8 @@ static lb_status add_byte_level(lb_pretokenizer *pretokenizer, const json_t *spe
     return LB_OK;
 }
 
-static lb_status add_split(lb_pretokenizer *pretokenizer, const json_t *spec, const char *where, lb_error *err)
+static lb_status add_split(lb_pretokenizer *pretokenizer, const json_t *spec, const char *where,
+                           lb_error *err)
 {
     static const char *const behaviors[] = {[REMOVED] = "Removed",
                                             [ISOLATED] = "Isolated",
@@ -95,11 +96,14 @@ static lb_status add_split(lb_pretokenizer *pretokenizer, const json_t *spec, co
             next->action = (behavior)i;
             return lb_pattern_from_json(json_object_get(spec, "pattern"), where, &next->pattern, err);
         }
-    return lb_fail(err, LB_EFORMAT, "%s: a Split with the behavior \"%s\", wanted Removed, Isolated, "
-                   "MergedWithPrevious, MergedWithNext or Contiguous", where, name);
+    return lb_fail(err, LB_EFORMAT,
+                   "%s: a Split with the behavior \"%s\", wanted Removed, Isolated, "
+                   "MergedWithPrevious, MergedWithNext or Contiguous",
+                   where, name);
 }
 
-static lb_status add_digits(lb_pretokenizer *pretokenizer, const json_t *spec, const char *where, lb_error *err)
+static lb_status add_digits(lb_pretokenizer *pretokenizer, const json_t *spec, const char *where,
+                            lb_error *err)
 {
     bool individual;
     LB_TRY(lb_json_bool(spec, "individual_digits", false, where, &individual, err));
@@ -126,8 +130,10 @@ static lb_status add_metaspace(lb_pretokenizer *pretokenizer, const json_t *spec
     else if (strcmp(scheme, "first") == 0)
         next->scheme = PREPEND_FIRST;
     else if (strcmp(scheme, "never") != 0)
-        return lb_fail(err, LB_EFORMAT, "%s: Metaspace's \"prepend_scheme\" is \"%s\", wanted always, first or "
-                       "never", where, scheme);
+        return lb_fail(err, LB_EFORMAT,
+                       "%s: Metaspace's \"prepend_scheme\" is \"%s\", wanted always, first or "
+                       "never",
+                       where, scheme);
     if (!split)
         return LB_OK;
     next = new_step(pretokenizer, STEP_SPLIT);
@@ -163,7 +169,8 @@ static lb_status add(lb_pretokenizer *pretokenizer, const json_t *spec, unsigned
                        where, type);
     const json_t *list = json_object_get(spec, "pretokenizers");
     if (!json_is_array(list))
-        return lb_fail(err, LB_EFORMAT, "%s: a pre-tokenizer Sequence without a list \"pretokenizers\"", where);
+        return lb_fail(err, LB_EFORMAT, "%s: a pre-tokenizer Sequence without a list \"pretokenizers\"",
+                       where);
     for (size_t i = 0; i < json_array_size(list); i++)
         LB_TRY(add(pretokenizer, json_array_get(list, i), depth + 1, where, err));
     return LB_OK;
@@ -252,8 +259,8 @@ static size_t take_words(lb_words *words, const lb_word **taken)
 typedef struct cutter {
     const step *how;
     lb_words *out;
-    size_t base;       /* where the word begins in the text */
-    bool previous;     /* whether the stretch before was a match (after inversion) */
+    size_t base; /* where the word begins in the text */
+    bool previous; /* whether the stretch before was a match (after inversion) */
     bool has_previous; /* whether this word has given a piece yet */
 } cutter;
 
@@ -304,7 +311,9 @@ static lb_status cut_word(const step *how, lb_searcher *searcher, lb_word word, 
             LB_TRY(put_stretch(&cut, begin, end, true, err));
             done = last_end = end;
         }
-        from = end > begin ? end : begin < word.length ? begin + lb_utf8_length(text + begin) : word.length + 1;
+        from = end > begin           ? end
+               : begin < word.length ? begin + lb_utf8_length(text + begin)
+                                     : word.length + 1;
     }
     if (done < word.length)
         LB_TRY(put_stretch(&cut, done, word.length, false, err));

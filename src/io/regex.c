@@ -5,6 +5,7 @@
 
 #include <pcre2.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <utf8proc.h>
 
@@ -54,24 +55,80 @@ static void pcre_free(void *block, void *unused)
     lb_free(block);
 }
 
-/* White_Space as the inside of a character class, without and with its ASCII half. */
-#define SPACE_CLASS                                                                           \
+/* White_Space as the inside of a character class. */
+#define SPACE_CLASS \
     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}" \
     "\\x{205f}\\x{3000}"
 
-/* Copies the pattern with \s and \S spelled out. A \S inside a class cannot be: it stays. */
+/* Oniguruma's \w: Alphabetic (letters, and some symbols: the circled letters), marks, decimal digits,
+ * connectors, and from its table of Latin-1 the superscripts and fractions. */
+#define WORD_CLASS \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}\\x{24b6}-\\x{24e9}" \
+    "\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+
+/* Writes what \s, \w or \h (a hexadecimal digit), and outside a class \S, \W and \H, stand for. False for
+ * every other letter. A negated one inside a class cannot be spelled out: it stays PCRE2's own. */
+static bool put_class(char letter, bool in_class, lb_text *out)
+{
+    bool negated = letter == 'S' || letter == 'W' || letter == 'H';
+    char plain = negated ? (char)(letter - 'A' + 'a') : letter;
+    const char *inside = plain == 's'   ? SPACE_CLASS
+                         : plain == 'w' ? WORD_CLASS
+                         : plain == 'h' ? "0-9a-fA-F"
+                                        : NULL;
+    if (!inside || (negated && in_class))
+        return false;
+    lb_text_add_string(out, in_class ? "" : negated ? "[^" : "[");
+    lb_text_add_string(out, inside);
+    lb_text_add_string(out, in_class ? "" : "]");
+    return true;
+}
+
+enum { MAX_SCRIPT_NAME = 40 };
+
+/* Whether PCRE2 knows a script of that name: asked by compiling a pattern of it. */
+static bool is_script(const char *name, size_t length)
+{
+    char pattern[MAX_SCRIPT_NAME + 16];
+    int code;
+    PCRE2_SIZE at;
+    if (length < 3 || length > MAX_SCRIPT_NAME) /* shorter ones are general categories */
+        return false;
+    int used = snprintf(pattern, sizeof pattern, "\\p{sc:%.*s}", (int)length, name);
+    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)pattern, (PCRE2_SIZE)used, PCRE2_UTF, &code, &at, NULL);
+    pcre2_code_free(compiled);
+    return compiled != NULL;
+}
+
+/* \p{Han} means the Script property, where PCRE2 takes the wider Script_Extensions. Writes such a
+ * property, which begins at pattern[0], and returns its length; 0 when this is something else. */
+static size_t put_script(const char *pattern, size_t length, lb_text *out)
+{
+    if (length < 4 || (pattern[1] != 'p' && pattern[1] != 'P') || pattern[2] != '{')
+        return 0;
+    const char *name = pattern + 3, *end = memchr(name, '}', length - 3);
+    if (!end || !is_script(name, (size_t)(end - name)))
+        return 0;
+    lb_text_add(out, pattern, 3);
+    lb_text_add_string(out, "sc:");
+    lb_text_add(out, name, (size_t)(end - name) + 1);
+    return (size_t)(end - pattern) + 1;
+}
+
+/* Copies the pattern with those letters spelled out. */
 static void translate(const char *pattern, size_t length, lb_text *out)
 {
     bool in_class = false;
     for (size_t i = 0; i < length; i++) {
         char c = pattern[i];
         if (c == '\\' && i + 1 < length) {
-            char next = pattern[++i];
-            if (next == 's')
-                lb_text_add_string(out, in_class ? SPACE_CLASS : "[" SPACE_CLASS "]");
-            else if (next == 'S' && !in_class)
-                lb_text_add_string(out, "[^" SPACE_CLASS "]");
-            else
+            size_t script = put_script(pattern + i, length - i, out);
+            if (script > 0) {
+                i += script - 1;
+                continue;
+            }
+            i++;
+            if (!put_class(pattern[i], in_class, out))
                 lb_text_add(out, pattern + i - 1, 2);
             continue;
         }
@@ -107,7 +164,8 @@ static lb_status compile(lb_pattern *pattern, const char *text, size_t length, c
     pcre2_set_parens_nest_limit(context, 64);
     int code;
     PCRE2_SIZE at;
-    pattern->code = pcre2_compile((PCRE2_SPTR)translated.data, translated.length, options, &code, &at, context);
+    pattern->code =
+        pcre2_compile((PCRE2_SPTR)translated.data, translated.length, options, &code, &at, context);
     if (!pattern->code) {
         if (code == PCRE2_ERROR_HEAP_FAILED) {
             st = lb_fail(err, LB_ENOMEM, "%s: no memory for a pattern", where);
@@ -226,8 +284,9 @@ static size_t next_digit(const char *subject, size_t length, size_t from, size_t
     for (size_t used; from < length; from += used) {
         uint32_t code = 0;
         (void)lb_utf8_next(subject + from, length - from, &code, &used);
-        if (code < 0x80 ? code - '0' > 9 : utf8proc_category((utf8proc_int32_t)code) < UTF8PROC_CATEGORY_ND ||
-                                               utf8proc_category((utf8proc_int32_t)code) > UTF8PROC_CATEGORY_NO)
+        if (code < 0x80 ? code - '0' > 9
+                        : utf8proc_category((utf8proc_int32_t)code) < UTF8PROC_CATEGORY_ND ||
+                              utf8proc_category((utf8proc_int32_t)code) > UTF8PROC_CATEGORY_NO)
             continue;
         *end = from + used;
         return from;
@@ -241,7 +300,8 @@ static lb_status next_regex(const lb_pattern *pattern, lb_searcher *searcher, co
     for (;;) {
         if (++searcher->searches % CLOCK_EVERY == 0 && lb_now() > searcher->deadline)
             return lb_fail(err, LB_EUNSUPPORTED,
-                           "the tokenizer's pattern takes too long on this text, stopped near byte %zu", from);
+                           "the tokenizer's pattern takes too long on this text, stopped near byte %zu",
+                           from);
         size_t limit = from + START_WINDOW < length ? from + START_WINDOW : length;
         while (limit < length && ((unsigned char)subject[limit] & 0xC0) == 0x80)
             limit++; /* the window ends between characters */
@@ -260,8 +320,8 @@ static lb_status next_regex(const lb_pattern *pattern, lb_searcher *searcher, co
         }
         if (rc != PCRE2_ERROR_NOMATCH)
             return lb_fail(err, rc == PCRE2_ERROR_NOMEMORY ? LB_ENOMEM : LB_EUNSUPPORTED,
-                           "the tokenizer's pattern gave up on this text near byte %zu (PCRE2 error %d)", from,
-                           rc);
+                           "the tokenizer's pattern gave up on this text near byte %zu (PCRE2 error %d)",
+                           from, rc);
         if (limit == length)
             break;
         from = limit;

@@ -15,7 +15,7 @@
 
 typedef struct lb_pair_entry {
     uint32_t left, right; /* the key; left == LB_NO_ID marks an empty slot */
-    uint32_t rank, id;    /* the value */
+    uint32_t rank, id; /* the value */
 } lb_pair_entry;
 
 typedef struct lb_pair_map {

@@ -33,15 +33,19 @@ static lb_status read_template(const json_t *spec, const lb_tokenizer *tokenizer
             return LB_OK;
         const char *name = json_string_value(json_object_get(json_object_get(item, "SpecialToken"), "id"));
         if (!name)
-            return lb_fail(err, LB_EFORMAT, "%s: item %zu of the TemplateProcessing is neither a Sequence nor a "
-                           "SpecialToken", where, i);
+            return lb_fail(err, LB_EFORMAT,
+                           "%s: item %zu of the TemplateProcessing is neither a Sequence nor a "
+                           "SpecialToken",
+                           where, i);
         const json_t *listed = json_object_get(json_object_get(spec, "special_tokens"), name);
         const json_t *ids = json_object_get(listed, "ids");
         const json_t *id = json_array_get(ids, 0);
         if (json_array_size(ids) != 1 || !json_is_integer(id) || json_integer_value(id) < 0 ||
             (json_int_t)tokenizer->vocab_size <= json_integer_value(id))
-            return lb_fail(err, LB_EFORMAT, "%s: the TemplateProcessing's \"%.60s\" is not one id of the "
-                           "vocabulary", where, name);
+            return lb_fail(err, LB_EFORMAT,
+                           "%s: the TemplateProcessing's \"%.60s\" is not one id of the "
+                           "vocabulary",
+                           where, name);
         if (info->before++ == 0)
             info->first = (uint32_t)json_integer_value(id);
     }
@@ -60,8 +64,10 @@ static lb_status read_post_processor(const json_t *spec, const lb_tokenizer *tok
     if (strcmp(type, "TemplateProcessing") == 0)
         return read_template(spec, tokenizer, where, info, err);
     if (strcmp(type, "Sequence") != 0 || depth > MAX_NESTING)
-        return lb_fail(err, LB_EUNSUPPORTED, "%s: the post-processor \"%s\" is not supported; known are "
-                       "TemplateProcessing, ByteLevel and Sequence", where, type);
+        return lb_fail(err, LB_EUNSUPPORTED,
+                       "%s: the post-processor \"%s\" is not supported; known are "
+                       "TemplateProcessing, ByteLevel and Sequence",
+                       where, type);
     const json_t *list = json_object_get(spec, "processors");
     for (size_t i = 0; i < json_array_size(list); i++)
         LB_TRY(read_post_processor(json_array_get(list, i), tokenizer, depth + 1, where, info, err));
@@ -93,8 +99,10 @@ static lb_status read_special(lb_tokenizer *tokenizer, const json_t *spec, const
     template_info info = {0};
     LB_TRY(read_post_processor(json_object_get(spec, "post_processor"), tokenizer, 0, where, &info, err));
     if (info.before > 1)
-        return lb_fail(err, LB_EUNSUPPORTED, "%s: its post-processor puts %zu tokens before a text, only one is "
-                       "supported", where, info.before);
+        return lb_fail(err, LB_EUNSUPPORTED,
+                       "%s: its post-processor puts %zu tokens before a text, only one is "
+                       "supported",
+                       where, info.before);
     LB_TRY(special_id(tokenizer, config, "bos_token", where, &tokenizer->bos, err));
     LB_TRY(special_id(tokenizer, config, "eos_token", where, &tokenizer->eos, err));
     if (info.before == 1)
@@ -155,14 +163,15 @@ static lb_status read_parts(lb_tokenizer *tokenizer, const json_t *spec, const j
         return lb_fail(err, LB_ENOMEM, "%s: no memory for a tokenizer", where);
     LB_TRY(lb_bpe_create(json_object_get(spec, "model"), where, &tokenizer->bpe, err));
     LB_TRY(lb_normalizer_create(json_object_get(spec, "normalizer"), where, &tokenizer->normalizer, err));
-    LB_TRY(lb_pretokenizer_create(json_object_get(spec, "pre_tokenizer"), where, &tokenizer->pretokenizer, err));
+    LB_TRY(
+        lb_pretokenizer_create(json_object_get(spec, "pre_tokenizer"), where, &tokenizer->pretokenizer, err));
     LB_TRY(lb_added_tokens_read(json_object_get(spec, "added_tokens"), tokenizer->bpe, tokenizer->normalizer,
                                 where, &tokenizer->added, err));
     mark_control_tokens(&tokenizer->added);
     LB_TRY(index_added(tokenizer, err));
     LB_TRY(forbid_special(tokenizer, err));
-    LB_TRY(lb_decoder_read(json_object_get(spec, "decoder"), tokenizer->pretokenizer, where, &tokenizer->decoder,
-                           err));
+    LB_TRY(lb_decoder_read(json_object_get(spec, "decoder"), tokenizer->pretokenizer, where,
+                           &tokenizer->decoder, err));
     LB_TRY(read_special(tokenizer, spec, config, where, err));
     return lb_chat_format_read(config, where, &tokenizer->chat, err);
 }

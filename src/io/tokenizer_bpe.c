@@ -15,7 +15,7 @@ enum { SCAN_MAX = 24 }; /* symbols up to which scanning beats the heap */
 struct lb_bpe_symbol {
     uint32_t id;
     uint32_t previous, next; /* NONE at the ends */
-    uint32_t rank, merged;   /* of the pair (this, next): LB_NO_RANK when it is not in the list */
+    uint32_t rank, merged; /* of the pair (this, next): LB_NO_RANK when it is not in the list */
 };
 
 struct lb_bpe_candidate {
@@ -53,7 +53,8 @@ void lb_bpe_work_free(lb_bpe_work *work)
 static void append(struct lb_bpe_symbol *symbols, uint32_t *count, uint32_t id)
 {
     uint32_t at = (*count)++;
-    symbols[at] = (struct lb_bpe_symbol){.id = id, .previous = at ? at - 1 : NONE, .next = at + 1, .rank = LB_NO_RANK};
+    symbols[at] =
+        (struct lb_bpe_symbol){.id = id, .previous = at ? at - 1 : NONE, .next = at + 1, .rank = LB_NO_RANK};
 }
 
 static bool append_bytes(const lb_bpe *bpe, struct lb_bpe_symbol *symbols, uint32_t *count, const char *bytes,
@@ -202,7 +203,8 @@ static lb_status reserve(lb_bpe_work *work, size_t length, lb_error *err)
         lb_free(work->symbols);
         work->symbols = NULL;
         work->symbol_capacity = 0;
-        LB_TRY(lb_alloc_array(&work->symbols, capacity, sizeof *work->symbols, "tokenizing a long word", err));
+        LB_TRY(
+            lb_alloc_array(&work->symbols, capacity, sizeof *work->symbols, "tokenizing a long word", err));
         work->symbol_capacity = capacity;
     }
     if (length > SCAN_MAX && 2 * length > work->heap_capacity) {
@@ -239,7 +241,8 @@ static lb_status encode_part(const lb_bpe *bpe, lb_bpe_work *work, const char *w
 static size_t part_end(const char *word, size_t length, size_t from)
 {
     for (size_t i = from + 1; i + 2 < length; i++)
-        if (memcmp(word + i, "\xE2\x96\x81", 3) == 0 && !(i >= from + 3 && memcmp(word + i - 3, "\xE2\x96\x81", 3) == 0))
+        if (memcmp(word + i, "\xE2\x96\x81", 3) == 0 &&
+            !(i >= from + 3 && memcmp(word + i - 3, "\xE2\x96\x81", 3) == 0))
             return i;
     return length;
 }

@@ -12,13 +12,13 @@
 enum { LB_VOCAB_MAX = 1 << 20, LB_MERGES_MAX = 1 << 22, LB_DIRECT_CODES = 0x3000 };
 
 typedef struct lb_bpe {
-    char *blob;           /* the tokens' bytes, NUL after each */
+    char *blob; /* the tokens' bytes, NUL after each */
     lb_token_text *texts; /* [vocab_size]; data == NULL where an id names no token */
-    size_t vocab_size;    /* one more than the largest id */
+    size_t vocab_size; /* one more than the largest id */
     lb_string_map ids;
     lb_pair_map merges;
     uint32_t direct[LB_DIRECT_CODES]; /* ids of the one-character tokens below U+3000 */
-    uint32_t byte_ids[256];           /* "<0x00>" to "<0xFF>", where byte_fallback is on */
+    uint32_t byte_ids[256]; /* "<0x00>" to "<0xFF>", where byte_fallback is on */
     uint32_t unk;
     bool byte_fallback, fuse_unk, ignore_merges;
     bool *forbidden; /* [vocab_size], or NULL */

@@ -13,7 +13,7 @@ typedef struct chat_writer {
     lb_encoder encoder;
     lb_text text; /* of the stretch between two markers */
     uint32_t start, middle, end; /* middle: LB_NO_ID in ChatML */
-    const char *after_role;      /* what separates a role from its text */
+    const char *after_role; /* what separates a role from its text */
 } chat_writer;
 
 static lb_status find_markers(chat_writer *writer, lb_error *err)
@@ -24,8 +24,10 @@ static lb_status find_markers(chat_writer *writer, lb_error *err)
     if (tokenizer->chat.family == LB_CHAT_NONE)
         return lb_fail(err, LB_EUNSUPPORTED, "%s: the model has no chat template", tokenizer->where);
     if (tokenizer->chat.family == LB_CHAT_UNKNOWN)
-        return lb_fail(err, LB_EUNSUPPORTED, "%s: the model's chat template is of a kind that lowbit does not know; "
-                       "known are ChatML and Llama 3", tokenizer->where);
+        return lb_fail(err, LB_EUNSUPPORTED,
+                       "%s: the model's chat template is of a kind that lowbit does not know; "
+                       "known are ChatML and Llama 3",
+                       tokenizer->where);
     if (tokenizer->chat.family == LB_CHAT_LLAMA3) {
         names[0] = "<|start_header_id|>";
         names[1] = "<|end_header_id|>";
@@ -36,8 +38,10 @@ static lb_status find_markers(chat_writer *writer, lb_error *err)
             continue;
         const lb_added_token *token = lb_added_token_by_name(&tokenizer->added, names[i], strlen(names[i]));
         if (!token)
-            return lb_fail(err, LB_EFORMAT, "%s: the chat template needs the token \"%s\", which is not among the "
-                           "added tokens", tokenizer->where, names[i]);
+            return lb_fail(err, LB_EFORMAT,
+                           "%s: the chat template needs the token \"%s\", which is not among the "
+                           "added tokens",
+                           tokenizer->where, names[i]);
         ids[i] = token->id;
     }
     writer->start = ids[0];
@@ -118,8 +122,8 @@ static lb_status check_turns(const lb_chat_turn *turns, size_t count, size_t *by
     for (size_t i = 0; i < count; i++) {
         const char *role = turns[i].role ? turns[i].role : "";
         if (strcmp(role, "system") != 0 && strcmp(role, "user") != 0 && strcmp(role, "assistant") != 0)
-            return lb_fail(err, LB_EINVAL, "turn %zu has the role \"%.40s\", wanted system, user or assistant", i,
-                           role);
+            return lb_fail(err, LB_EINVAL,
+                           "turn %zu has the role \"%.40s\", wanted system, user or assistant", i, role);
         if (!turns[i].content)
             return lb_fail(err, LB_EINVAL, "turn %zu has no content", i);
         *bytes += strlen(turns[i].content);
@@ -127,7 +131,8 @@ static lb_status check_turns(const lb_chat_turn *turns, size_t count, size_t *by
     return LB_OK;
 }
 
-static lb_status write_conversation(chat_writer *writer, const lb_chat_turn *turns, size_t count, lb_error *err)
+static lb_status write_conversation(chat_writer *writer, const lb_chat_turn *turns, size_t count,
+                                    lb_error *err)
 {
     const lb_tokenizer *tokenizer = writer->tokenizer;
     const lb_chat_format *format = &tokenizer->chat;

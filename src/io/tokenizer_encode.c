@@ -72,7 +72,8 @@ static lb_status encode_words(lb_encoder *encoder, const char *text, size_t leng
 {
     const lb_tokenizer *tokenizer = encoder->tokenizer;
     lb_words *words = &encoder->words;
-    LB_TRY(lb_pretokenizer_run(tokenizer->pretokenizer, encoder->searcher, text, length, at_start, words, err));
+    LB_TRY(
+        lb_pretokenizer_run(tokenizer->pretokenizer, encoder->searcher, text, length, at_start, words, err));
     for (size_t i = 0; i < words->count; i++)
         LB_TRY(lb_bpe_encode(tokenizer->bpe, &encoder->work, words->text.data + words->words[i].begin,
                              words->words[i].length, &encoder->ids, err));
@@ -105,8 +106,9 @@ lb_status lb_encoder_text(lb_encoder *encoder, const char *text, size_t length, 
 {
     const lb_tokenizer *tokenizer = encoder->tokenizer;
     if (length > MAX_TEXT_BYTES)
-        return lb_fail(err, LB_EINVAL, "a text of %zu bytes is longer than the %d that lowbit tokenizes at once",
-                       length, MAX_TEXT_BYTES);
+        return lb_fail(err, LB_EINVAL,
+                       "a text of %zu bytes is longer than the %d that lowbit tokenizes at once", length,
+                       MAX_TEXT_BYTES);
     LB_TRY(clean(&encoder->clean, &text, &length, err));
     lb_added_scan scan = {&tokenizer->added, &tokenizer->added.raw, text, length, .plain = plain};
     for (lb_stretch part; lb_added_next(&scan, &part);)

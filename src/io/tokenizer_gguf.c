@@ -21,8 +21,8 @@ enum { MAX_NAMES = 8, MAX_PATTERNS = 4 };
 typedef struct pre_kind {
     const char *names[MAX_NAMES];
     const char *patterns[MAX_PATTERNS];
-    bool digits;        /* every digit alone, first of all */
-    bool gpt2_pattern;  /* ByteLevel's own pattern, last of all */
+    bool digits; /* every digit alone, first of all */
+    bool gpt2_pattern; /* ByteLevel's own pattern, last of all */
     bool ignore_merges; /* a word that is a token is not cut further */
     bool nfc;
     bool adds_bos; /* where the file does not say */
@@ -78,7 +78,8 @@ static lb_status read_numbers(const source *from, const char *key, double **out,
     *out = NULL;
     if (count == 0)
         return LB_OK;
-    return lb_fail(err, LB_EFORMAT, "%s: %s has %zu entries for %zu tokens", from->where, key, count, from->count);
+    return lb_fail(err, LB_EFORMAT, "%s: %s has %zu entries for %zu tokens", from->where, key, count,
+                   from->count);
 }
 
 static lb_status read_types(source *from, lb_error *err)
@@ -89,7 +90,8 @@ static lb_status read_types(source *from, lb_error *err)
     for (size_t i = 0; i < from->count && st == LB_OK; i++) {
         double type = types ? types[i] : LB_PIECE_NORMAL;
         if (!(type >= LB_PIECE_NORMAL && type <= LB_PIECE_BYTE))
-            st = lb_fail(err, LB_EFORMAT, "%s: token %zu has the type %g, wanted 1 to 6", from->where, i, type);
+            st = lb_fail(err, LB_EFORMAT, "%s: token %zu has the type %g, wanted 1 to 6", from->where, i,
+                         type);
         else
             from->pieces[i].type = (lb_piece_type)type;
     }
@@ -111,8 +113,8 @@ static lb_status read_tokens(source *from, lb_error *err)
     LB_TRY(lb_gguf_strings(from->gguf, "tokenizer.ggml.tokens", &texts, &from->count, err));
     if (from->count == 0 || from->count > LB_VOCAB_MAX) {
         lb_free(texts);
-        return lb_fail(err, LB_EFORMAT, "%s: tokenizer.ggml.tokens has %zu entries, wanted 1 to %d", from->where,
-                       from->count, LB_VOCAB_MAX);
+        return lb_fail(err, LB_EFORMAT, "%s: tokenizer.ggml.tokens has %zu entries, wanted 1 to %d",
+                       from->where, from->count, LB_VOCAB_MAX);
     }
     from->pieces = lb_alloc_zero(from->count, sizeof *from->pieces);
     if (from->pieces)
@@ -136,8 +138,8 @@ static lb_status read_source(source *from, lb_error *err)
         if (*ids[i].id == UINT32_MAX) /* some writers spell "none" this way */
             *ids[i].id = SIZE_MAX;
         if (*ids[i].id != SIZE_MAX && *ids[i].id >= from->count)
-            return lb_fail(err, LB_EFORMAT, "%s: %s is %zu, but there are %zu tokens", from->where, ids[i].key,
-                           *ids[i].id, from->count);
+            return lb_fail(err, LB_EFORMAT, "%s: %s is %zu, but there are %zu tokens", from->where,
+                           ids[i].key, *ids[i].id, from->count);
     }
     return read_types(from, err);
 }
@@ -168,9 +170,9 @@ static lb_status find_pre(const source *from, const pre_kind **out, lb_error *er
             }
             lb_text_add_format(&known, "%s%s", known.length ? ", " : "", PRE_KINDS[k].names[i]);
         }
-    lb_status st = lb_fail(err, LB_EUNSUPPORTED, "%s: the pre-tokenizer \"%.*s\" is not supported; known are %s",
-                           from->where, name.length > 60 ? 60 : (int)name.length, name.data,
-                           known.data ? known.data : "none");
+    lb_status st = lb_fail(
+        err, LB_EUNSUPPORTED, "%s: the pre-tokenizer \"%.*s\" is not supported; known are %s", from->where,
+        name.length > 60 ? 60 : (int)name.length, name.data, known.data ? known.data : "none");
     lb_text_free(&known);
     return st;
 }
@@ -220,8 +222,8 @@ static lb_status convert_byte_level(const source *from, bool *adds_bos, json_t *
     char *bos = NULL;
     lb_status st;
     LB_GO(find_pre(from, &pre, err));
-    LB_GO(lb_gguf_bool(from->gguf, "tokenizer.ggml.add_bos_token", pre->adds_bos && from->bos != SIZE_MAX, adds_bos,
-                       err));
+    LB_GO(lb_gguf_bool(from->gguf, "tokenizer.ggml.add_bos_token", pre->adds_bos && from->bos != SIZE_MAX,
+                       adds_bos, err));
     LB_GO(lb_pieces_vocab(from->pieces, from->count, from->where, &vocab, err));
     LB_GO(lb_pieces_added(from->pieces, from->count, from->where, &added, err));
     LB_GO(read_merges(from, &merges, err));
@@ -250,7 +252,8 @@ static lb_status convert_pieces(source *from, bool *adds_bos, json_t **tokenizer
     lb_piece_options options = {.unk = from->unk, .bos = from->bos};
     LB_TRY(read_numbers(from, "tokenizer.ggml.scores", &scores, err));
     if (!scores)
-        return lb_fail(err, LB_EFORMAT, "%s: a SentencePiece tokenizer without tokenizer.ggml.scores", from->where);
+        return lb_fail(err, LB_EFORMAT, "%s: a SentencePiece tokenizer without tokenizer.ggml.scores",
+                       from->where);
     for (size_t i = 0; i < from->count; i++)
         from->pieces[i].score = scores[i] == scores[i] ? scores[i] : 0.0; /* NaN has no order */
     lb_free(scores);
@@ -274,8 +277,9 @@ static lb_status make_config(const source *from, bool adds_bos, json_t **out, lb
     bool failed = !config;
     for (size_t i = 0; i < sizeof keys / sizeof *keys && config; i++)
         if (ids[i] < from->count)
-            failed |= json_object_set_new(config, keys[i], json_stringn(from->pieces[ids[i]].text.data,
-                                                                        from->pieces[ids[i]].text.length)) != 0;
+            failed |= json_object_set_new(config, keys[i],
+                                          json_stringn(from->pieces[ids[i]].text.data,
+                                                       from->pieces[ids[i]].text.length)) != 0;
     if (config && chat.data && chat.length > 0) {
         json_t *text = json_stringn(chat.data, chat.length);
         if (!text) {
@@ -307,9 +311,10 @@ lb_status lb_tokenizer_from_gguf(const lb_gguf *gguf, const char *where, json_t 
     LB_GO(lb_gguf_string(gguf, "tokenizer.ggml.model", (lb_span){"", 0}, &kind, err));
     bool byte_level_kind = span_is(kind, "gpt2");
     if (!byte_level_kind && !span_is(kind, "llama")) {
-        st = lb_fail(err, LB_EUNSUPPORTED, "%s: a tokenizer of kind \"%.*s\" is not supported; known are gpt2 "
-                     "(byte-level BPE) and llama (SentencePiece BPE)", where,
-                     kind.length > 60 ? 60 : (int)kind.length, kind.data);
+        st = lb_fail(err, LB_EUNSUPPORTED,
+                     "%s: a tokenizer of kind \"%.*s\" is not supported; known are gpt2 "
+                     "(byte-level BPE) and llama (SentencePiece BPE)",
+                     where, kind.length > 60 ? 60 : (int)kind.length, kind.data);
         goto done;
     }
     LB_GO(read_source(&from, err));

@@ -12,16 +12,18 @@
 
 #define MARKER "\xE2\x96\x81" /* U+2581, SentencePiece's word marker */
 
-static lb_status measure_vocab(const json_t *vocab, const char *where, size_t *ids, size_t *bytes, lb_error *err)
+static lb_status measure_vocab(const json_t *vocab, const char *where, size_t *ids, size_t *bytes,
+                               lb_error *err)
 {
     const char *token;
     json_t *value;
     *ids = *bytes = 0;
-    json_object_foreach((json_t *)vocab, token, value) {
+    json_object_foreach((json_t *)vocab, token, value)
+    {
         json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
         if (id < 0 || id >= LB_VOCAB_MAX)
-            return lb_fail(err, LB_EFORMAT, "%s: the token \"%.60s\" has no id between 0 and %d", where, token,
-                           LB_VOCAB_MAX - 1);
+            return lb_fail(err, LB_EFORMAT, "%s: the token \"%.60s\" has no id between 0 and %d", where,
+                           token, LB_VOCAB_MAX - 1);
         if ((size_t)id >= *ids)
             *ids = (size_t)id + 1;
         *bytes += strlen(token) + 1;
@@ -45,7 +47,8 @@ static lb_status read_vocab(lb_bpe *bpe, const json_t *vocab, const char *where,
     LB_TRY(lb_string_map_init(&bpe->ids, json_object_size(vocab), err));
     const char *token;
     json_t *value;
-    json_object_foreach((json_t *)vocab, token, value) {
+    json_object_foreach((json_t *)vocab, token, value)
+    {
         size_t id = (size_t)json_integer_value(value), length = strlen(token);
         if (bpe->texts[id].data)
             return lb_fail(err, LB_EFORMAT, "%s: the tokens \"%.60s\" and \"%.60s\" share the id %zu", where,
@@ -113,15 +116,15 @@ static lb_status read_merge(lb_bpe *bpe, const json_t *merge, size_t rank, lb_te
         id[i] = lb_bpe_id(bpe, half[i].data, half[i].length);
         lb_text_add(joined, half[i].data, half[i].length);
         if (id[i] == LB_NO_ID)
-            return lb_fail(err, LB_EFORMAT, "%s: merge %zu uses \"%.*s\", which is not in the vocabulary", where,
-                           rank, half[i].length > 60 ? 60 : (int)half[i].length, half[i].data);
+            return lb_fail(err, LB_EFORMAT, "%s: merge %zu uses \"%.*s\", which is not in the vocabulary",
+                           where, rank, half[i].length > 60 ? 60 : (int)half[i].length, half[i].data);
     }
     if (joined->failed)
         return lb_fail(err, LB_ENOMEM, "%s: no memory for its merges", where);
     id[2] = lb_bpe_id(bpe, joined->data, joined->length);
     if (id[2] == LB_NO_ID)
-        return lb_fail(err, LB_EFORMAT, "%s: merge %zu makes \"%.60s\", which is not in the vocabulary", where,
-                       rank, joined->data);
+        return lb_fail(err, LB_EFORMAT, "%s: merge %zu makes \"%.60s\", which is not in the vocabulary",
+                       where, rank, joined->data);
     if (starts_with_marker(half[1]) && !ends_with_marker(half[0]))
         bpe->cuts_at_marker = false;
     return lb_pair_map_set(&bpe->merges, id[0], id[1], (uint32_t)rank, id[2], err);
@@ -153,24 +156,25 @@ static lb_status refuse_options(const json_t *model, const char *where, lb_error
         const char *text;
         LB_TRY(lb_json_string(model, affixes[i], "", where, &text, err));
         if (*text)
-            return lb_fail(err, LB_EUNSUPPORTED, "%s: a BPE model with a %s (\"%.20s\") is not supported", where,
-                           affixes[i], text);
+            return lb_fail(err, LB_EUNSUPPORTED, "%s: a BPE model with a %s (\"%.20s\") is not supported",
+                           where, affixes[i], text);
     }
     double dropout;
     LB_TRY(lb_json_double(model, "dropout", 0.0, where, &dropout, err));
     if (dropout != 0.0)
-        return lb_fail(err, LB_EUNSUPPORTED, "%s: a BPE model with dropout %g is not supported", where, dropout);
+        return lb_fail(err, LB_EUNSUPPORTED, "%s: a BPE model with dropout %g is not supported", where,
+                       dropout);
     return LB_OK;
 }
 
 static lb_status read_model(lb_bpe *bpe, const json_t *model, const char *where, lb_error *err)
 {
     const char *type, *unk;
-    LB_TRY(lb_json_string(model, "type", json_object_get(model, "merges") ? "BPE" : "of no type", where, &type,
-                          err));
+    LB_TRY(lb_json_string(model, "type", json_object_get(model, "merges") ? "BPE" : "of no type", where,
+                          &type, err));
     if (strcmp(type, "BPE") != 0)
-        return lb_fail(err, LB_EUNSUPPORTED, "%s: a tokenizer model \"%s\" is not supported, only BPE is", where,
-                       type);
+        return lb_fail(err, LB_EUNSUPPORTED, "%s: a tokenizer model \"%s\" is not supported, only BPE is",
+                       where, type);
     LB_TRY(refuse_options(model, where, err));
     LB_TRY(lb_json_bool(model, "byte_fallback", false, where, &bpe->byte_fallback, err));
     LB_TRY(lb_json_bool(model, "fuse_unk", false, where, &bpe->fuse_unk, err));

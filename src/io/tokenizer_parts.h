@@ -13,11 +13,11 @@
 enum { LB_DECODER_STEPS_MAX = 16 };
 
 typedef enum lb_decoder_kind {
-    LB_DECODE_BYTE_LEVEL,    /* characters of the byte alphabet become bytes */
+    LB_DECODE_BYTE_LEVEL, /* characters of the byte alphabet become bytes */
     LB_DECODE_BYTE_FALLBACK, /* "<0x0A>" becomes a byte */
     LB_DECODE_REPLACE,
     LB_DECODE_METASPACE, /* the marker becomes a space, or nothing in the first token */
-    LB_DECODE_STRIP      /* at most `start` and `stop` copies of `from` at the ends of each token */
+    LB_DECODE_STRIP /* at most `start` and `stop` copies of `from` at the ends of each token */
 } lb_decoder_kind;
 
 typedef struct lb_decoder_step {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * SentencePiece's BPE merges whichever adjacent pair makes the piece with the best score. As a list of
- * merges, that is every way to cut every piece into two pieces, best score first; pieces of the same
- * score keep the order of their ids, and cuts of one piece are ordered by the length of their left
- * part, longest first, as in Hugging Face's converter. */
+ * SentencePiece's BPE merges whichever adjacent pair makes the piece with the best score, the leftmost of
+ * equals. As a list of merges, that is every way to cut every piece into two pieces, best score first; of
+ * equal scores the longest left part first, then the longest right part, as in Hugging Face's converter:
+ * a run of spaces, whose pieces share one score, then grows from its left end as in SentencePiece. */
 #define _GNU_SOURCE
 #include "io/tokenizer_pieces.h"
 
@@ -21,7 +21,7 @@ enum { MAX_PIECE_BYTES = 1024 };
 
 typedef struct merge {
     uint32_t piece, left, right;
-    uint32_t left_length; /* in characters */
+    uint32_t left_length, right_length; /* in characters */
 } merge;
 
 typedef struct merge_list {
@@ -74,9 +74,9 @@ lb_status lb_pieces_added(const lb_piece *pieces, size_t count, const char *wher
         if (pieces[i].text.length == 0 || (!special && (type != LB_PIECE_USER || marked)))
             continue;
         json_t *content = json_stringn(pieces[i].text.data, pieces[i].text.length);
-        json_t *token = json_pack("{s:I,s:o,s:b,s:b,s:b,s:b,s:b}", "id", (json_int_t)i, "content", content,
-                                  "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special",
-                                  (int)special);
+        json_t *token =
+            json_pack("{s:I,s:o,s:b,s:b,s:b,s:b,s:b}", "id", (json_int_t)i, "content", content, "single_word",
+                      0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special", (int)special);
         if (json_array_append_new(list, token) != 0) {
             json_decref(list);
             list = NULL;
@@ -96,9 +96,9 @@ json_t *lb_bos_template(const char *token, size_t id)
                      "s:{s:{s:s,s:[I],s:[s]}}}",
                      "type", "TemplateProcessing", "single", "SpecialToken", "id", token, "type_id", 0,
                      "Sequence", "id", "A", "type_id", 0, "pair", "SpecialToken", "id", token, "type_id", 0,
-                     "Sequence", "id", "A", "type_id", 0, "SpecialToken", "id", token, "type_id", 1, "Sequence",
-                     "id", "B", "type_id", 1, "special_tokens", token, "id", token, "ids", number, "tokens",
-                     token);
+                     "Sequence", "id", "A", "type_id", 0, "SpecialToken", "id", token, "type_id", 1,
+                     "Sequence", "id", "B", "type_id", 1, "special_tokens", token, "id", token, "ids", number,
+                     "tokens", token);
 }
 
 lb_status lb_tokenizer_assemble(json_t *added, json_t *normalizer, json_t *pre_tokenizer,
@@ -156,7 +156,9 @@ static lb_status cut_piece(merge_list *list, uint32_t index, const char *where, 
     if (text.length > MAX_PIECE_BYTES)
         return lb_fail(err, LB_EUNSUPPORTED, "%s: the piece %u has %zu bytes, more than %d", where,
                        (unsigned)index, text.length, MAX_PIECE_BYTES);
-    uint32_t characters = 0;
+    uint32_t total = 0, characters = 0;
+    for (size_t i = 0; i < text.length; i++)
+        total += ((unsigned char)text.data[i] & 0xC0) != 0x80;
     for (size_t i = 1; i < text.length; i++) {
         if (((unsigned char)text.data[i] & 0xC0) == 0x80)
             continue; /* not between characters */
@@ -165,8 +167,10 @@ static lb_status cut_piece(merge_list *list, uint32_t index, const char *where, 
         if (left == LB_NO_ID)
             continue;
         uint32_t right = lb_string_map_find(&list->ids, list->texts, text.data + i, text.length - i);
-        if (right != LB_NO_ID)
-            LB_TRY(add_merge(list, (merge){index, left, right, characters}, where, err));
+        if (right == LB_NO_ID)
+            continue;
+        merge cut = {index, left, right, characters, total - characters};
+        LB_TRY(add_merge(list, cut, where, err));
     }
     return LB_OK;
 }
@@ -178,9 +182,11 @@ static int by_score(const void *a, const void *b, void *pieces_argument)
     double sx = pieces[x->piece].score, sy = pieces[y->piece].score;
     if (sx != sy)
         return sx > sy ? -1 : 1;
-    if (x->piece != y->piece)
-        return x->piece < y->piece ? -1 : 1;
-    return x->left_length > y->left_length ? -1 : 1;
+    if (x->left_length != y->left_length)
+        return x->left_length > y->left_length ? -1 : 1;
+    if (x->right_length != y->right_length)
+        return x->right_length > y->right_length ? -1 : 1;
+    return x->piece < y->piece ? -1 : x->piece > y->piece; /* one piece has one cut of these lengths */
 }
 
 static lb_status collect(merge_list *list, size_t count, const char *where, lb_error *err)
@@ -192,7 +198,8 @@ static lb_status collect(merge_list *list, size_t count, const char *where, lb_e
         list->texts[i] = (lb_token_text){text.data, text.length};
         list->has_space |= memchr(text.data, ' ', text.length) != NULL;
         if (is_text(&list->pieces[i]))
-            (void)lb_string_map_add(&list->ids, list->texts, (uint32_t)i); /* distinct: the vocabulary was made */
+            (void)lb_string_map_add(&list->ids, list->texts,
+                                    (uint32_t)i); /* distinct: the vocabulary was made */
     }
     for (size_t i = 0; i < count; i++)
         if (is_text(&list->pieces[i]))
@@ -275,13 +282,14 @@ static json_t *make_decoder(const lb_piece_options *options)
     json_array_append_new(steps, json_pack("{s:s}", "type", "ByteFallback"));
     json_array_append_new(steps, json_pack("{s:s}", "type", "Fuse"));
     if (options->add_prefix)
-        json_array_append_new(steps, json_pack("{s:s,s:s,s:i,s:i}", "type", "Strip", "content", " ", "start", 1,
-                                               "stop", 0));
+        json_array_append_new(
+            steps, json_pack("{s:s,s:s,s:i,s:i}", "type", "Strip", "content", " ", "start", 1, "stop", 0));
     return json_pack("{s:s,s:o}", "type", "Sequence", "decoders", steps);
 }
 
 /* Always a text that ends in NUL: pieces are not NUL-terminated. */
-static lb_status piece_name(const lb_piece *pieces, size_t index, const char *where, char **out, lb_error *err)
+static lb_status piece_name(const lb_piece *pieces, size_t index, const char *where, char **out,
+                            lb_error *err)
 {
     *out = lb_strndup(pieces[index].text.data, pieces[index].text.length);
     return *out ? LB_OK : no_memory(where, err);
@@ -300,10 +308,10 @@ lb_status lb_tokenizer_from_pieces(const lb_piece *pieces, size_t count, const l
         LB_GO(piece_name(pieces, options->unk, where, &unk, err));
     if (options->add_bos && options->bos < count)
         LB_GO(piece_name(pieces, options->bos, where, &bos, err));
-    json_t *model = json_pack("{s:s,s:n,s:s?,s:n,s:n,s:b,s:b,s:b,s:O,s:O}", "type", "BPE", "dropout", "unk_token",
-                              unk, "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 1,
-                              "byte_fallback", (int)has_all_bytes(vocab), "ignore_merges", 0, "vocab", vocab,
-                              "merges", merges);
+    json_t *model =
+        json_pack("{s:s,s:n,s:s?,s:n,s:n,s:b,s:b,s:b,s:O,s:O}", "type", "BPE", "dropout", "unk_token", unk,
+                  "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 1, "byte_fallback",
+                  (int)has_all_bytes(vocab), "ignore_merges", 0, "vocab", vocab, "merges", merges);
     st = lb_tokenizer_assemble(json_incref(added), make_normalizer(options), json_null(),
                                bos ? lb_bos_template(bos, options->bos) : json_null(), make_decoder(options),
                                model, where, tokenizer, err);

@@ -28,7 +28,7 @@ typedef struct lb_piece {
 typedef struct lb_piece_options {
     size_t unk, bos; /* indices; SIZE_MAX where there is none */
     bool add_prefix; /* a space before the text */
-    bool squeeze;    /* runs of spaces become one, those at the ends none */
+    bool squeeze; /* runs of spaces become one, those at the ends none */
     bool add_bos;
 } lb_piece_options;
 

@@ -85,7 +85,8 @@ typedef struct model {
 
 static lb_status broken(const char *where, const char *what, lb_error *err)
 {
-    return lb_fail(err, LB_EFORMAT, "%s: not a SentencePiece model: its %s is malformed or cut short", where, what);
+    return lb_fail(err, LB_EFORMAT, "%s: not a SentencePiece model: its %s is malformed or cut short", where,
+                   what);
 }
 
 static lb_status read_piece(const field *message, model *out, const char *where, lb_error *err)
@@ -168,8 +169,9 @@ static lb_status read_model(const uint8_t *data, size_t size, model *out, const 
     if (out->count == 0)
         return lb_fail(err, LB_EFORMAT, "%s: not a SentencePiece model: it has no pieces", where);
     if (out->type != MODEL_TYPE_BPE)
-        return lb_fail(err, LB_EUNSUPPORTED, "%s: a SentencePiece model of kind %s is not supported, only BPE is",
-                       where, out->type == MODEL_TYPE_UNIGRAM ? "unigram" : "word or character");
+        return lb_fail(err, LB_EUNSUPPORTED,
+                       "%s: a SentencePiece model of kind %s is not supported, only BPE is", where,
+                       out->type == MODEL_TYPE_UNIGRAM ? "unigram" : "word or character");
     if (out->has_charsmap || out->space_as_suffix || !out->escapes)
         return lb_fail(err, LB_EUNSUPPORTED, "%s: a SentencePiece model with %s is not supported", where,
                        out->has_charsmap      ? "its own character map"
@@ -182,7 +184,8 @@ lb_status lb_tokenizer_from_sentencepiece(const uint8_t *data, size_t size, cons
                                           json_t **tokenizer, lb_error *err)
 {
     /* The defaults of the protocol's definition. */
-    model read = {.type = MODEL_TYPE_UNIGRAM, .unk = 0, .bos = 1, .add_prefix = true, .squeeze = true, .escapes = true};
+    model read = {
+        .type = MODEL_TYPE_UNIGRAM, .unk = 0, .bos = 1, .add_prefix = true, .squeeze = true, .escapes = true};
     lb_status st;
     LB_GO(read_model(data, size, &read, where, err));
     lb_piece_options options = {.unk = read.unk < read.count ? (size_t)read.unk : SIZE_MAX,

@@ -78,8 +78,7 @@ static lb_status decompose(const char *text, size_t length, utf8proc_option_t op
         (void)lb_utf8_next(text, length, &code, &used);
         if (points->capacity - points->count < MAX_DECOMPOSITION) {
             size_t capacity = points->capacity + points->capacity / 2 + length + MAX_DECOMPOSITION;
-            utf8proc_int32_t *bigger =
-                lb_grow(points->data, points->count, capacity, sizeof *points->data);
+            utf8proc_int32_t *bigger = lb_grow(points->data, points->count, capacity, sizeof *points->data);
             if (!bigger)
                 return lb_fail(err, LB_ENOMEM, "no memory to normalize a text");
             points->data = bigger;

@@ -10,7 +10,7 @@
 
 typedef enum lb_utf8_kind {
     LB_UTF8_VALID,
-    LB_UTF8_INVALID,   /* *used bytes can never become a character: one U+FFFD stands for them */
+    LB_UTF8_INVALID, /* *used bytes can never become a character: one U+FFFD stands for them */
     LB_UTF8_INCOMPLETE /* the text ends inside a character that is right so far */
 } lb_utf8_kind;
 

@@ -19,6 +19,7 @@ typedef struct product {
     size_t m, n, k, lda, ldb, ldc;
     const float *a, *b;
     float beta, *c;
+    bool b_transposed;
     size_t tile_rows, tile_cols, tiles_across;
 } product;
 
@@ -34,27 +35,43 @@ static void product_tile(void *arg, size_t begin, size_t end)
     for (size_t tile = begin; tile < end; tile++) {
         size_t row = tile / p->tiles_across * p->tile_rows;
         size_t col = tile % p->tiles_across * p->tile_cols;
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)least(p->tile_rows, p->m - row),
-                    (int)least(p->tile_cols, p->n - col), (int)p->k, 1.0f, p->a + row * p->lda, (int)p->lda,
-                    p->b + col * p->ldb, (int)p->ldb, p->beta, p->c + row * p->ldc + col, (int)p->ldc);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, p->b_transposed ? CblasTrans : CblasNoTrans,
+                    (int)least(p->tile_rows, p->m - row), (int)least(p->tile_cols, p->n - col), (int)p->k, 1.0f,
+                    p->a + row * p->lda, (int)p->lda, p->b + (p->b_transposed ? col * p->ldb : col), (int)p->ldb,
+                    p->beta, p->c + row * p->ldc + col, (int)p->ldc);
     }
+}
+
+static void multiply(product *p)
+{
+    /* Tiles large enough that BLAS's packing of operands stays a small share. */
+    enum { TILE_ROWS = 256, TILE_COLS = 768 };
+    if (p->m == 0 || p->n == 0)
+        return;
+    p->tile_rows = TILE_ROWS;
+    p->tile_cols = TILE_COLS;
+    p->tiles_across = (p->n + TILE_COLS - 1) / TILE_COLS;
+    lb_parallel_for((p->m + TILE_ROWS - 1) / TILE_ROWS * p->tiles_across, 1, product_tile, p);
 }
 
 void lb_gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb,
                 float beta, float *c, size_t ldc)
 {
-    /* Tiles large enough that BLAS's packing of operands stays a small share. */
-    enum { TILE_ROWS = 256, TILE_COLS = 768 };
-    if (m == 0 || n == 0)
-        return;
-    product p = {m, n, k, lda, ldb, ldc, a, b, beta, c, TILE_ROWS, TILE_COLS, 0};
-    p.tiles_across = (n + TILE_COLS - 1) / TILE_COLS;
-    lb_parallel_for((m + TILE_ROWS - 1) / TILE_ROWS * p.tiles_across, 1, product_tile, &p);
+    product p = {.m = m, .n = n, .k = k, .lda = lda, .ldb = ldb, .ldc = ldc, .a = a, .b = b, .beta = beta, .c = c,
+                 .b_transposed = true};
+    multiply(&p);
+}
+
+void lb_gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb, float *c,
+                size_t ldc)
+{
+    product p = {.m = m, .n = n, .k = k, .lda = lda, .ldb = ldb, .ldc = ldc, .a = a, .b = b, .c = c};
+    multiply(&p);
 }
 
 typedef struct gram {
     size_t m, n, tiles;
-    const float *x;
+    const float *x, *y;
     float *h;
 } gram;
 
@@ -66,18 +83,23 @@ static void gram_tile(void *arg, size_t begin, size_t end)
     lb_blas_prepare();
     for (size_t index = begin; index < end; index++) {
         size_t row = index / g->tiles * GRAM_TILE, col = index % g->tiles * GRAM_TILE;
-        if (col < row)
-            continue;
+        if (g->x == g->y && col < row)
+            continue; /* symmetric: the upper half is enough */
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)least(GRAM_TILE, g->n - row),
-                    (int)least(GRAM_TILE, g->n - col), (int)g->m, 1.0f, g->x + row, (int)g->n, g->x + col,
+                    (int)least(GRAM_TILE, g->n - col), (int)g->m, 1.0f, g->x + row, (int)g->n, g->y + col,
                     (int)g->n, 1.0f, g->h + row * g->n + col, (int)g->n);
     }
 }
 
-void lb_gram_add(size_t m, size_t n, const float *x, float *h)
+void lb_cross_add(size_t m, size_t n, const float *x, const float *y, float *h)
 {
     if (m == 0 || n == 0)
         return;
-    gram g = {m, n, (n + GRAM_TILE - 1) / GRAM_TILE, x, h};
+    gram g = {m, n, (n + GRAM_TILE - 1) / GRAM_TILE, x, y, h};
     lb_parallel_for(g.tiles * g.tiles, 1, gram_tile, &g);
+}
+
+void lb_gram_add(size_t m, size_t n, const float *x, float *h)
+{
+    lb_cross_add(m, n, x, x, h);
 }

@@ -6,7 +6,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -28,6 +27,7 @@ void lb_quantize_options_init(lb_quantize_options *options)
                                      .fit = "search",
                                      .order = "group",
                                      .damp = 0.01,
+                                     .compensate = 0.5,
                                      .samples = 128,
                                      .seqlen = 512,
                                      .seed = 42};
@@ -58,7 +58,10 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     if (o->samples > 1000000 || o->seqlen > 1000000)
         return lb_fail(err, LB_EINVAL, "calibration of %zu samples of %zu tokens is out of range", o->samples,
                        o->seqlen);
+    if (!(o->compensate >= 0.0 && o->compensate <= 1.0))
+        return lb_fail(err, LB_EINVAL, "compensation %g is outside 0 to 1", o->compensate);
     out->damp = o->damp;
+    out->compensate = o->compensate;
     out->seed = o->seed;
     const bool calibrates = out->method->needs_hessian || o->calibration;
     out->samples = calibrates ? o->samples : 0;
@@ -245,9 +248,8 @@ done:
 static void summarize(const job *j, lb_quantize_result *r)
 {
     json_t *recipe = lb_recipe_json(&j->recipe);
-    char *text = recipe ? json_dumps(recipe, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
-    snprintf(r->recipe, sizeof r->recipe, "%s", text && strlen(text) < sizeof r->recipe ? text : "{}");
-    free(text);
+    const size_t length = recipe ? json_dumpb(recipe, r->recipe, sizeof r->recipe - 1, JSON_SORT_KEYS | JSON_COMPACT) : 0;
+    snprintf(r->recipe + (length < sizeof r->recipe ? length : 0), length < sizeof r->recipe ? 1 : 3, "{}");
     json_decref(recipe);
     r->weights = j->size.all_weights;
     r->bytes = j->size.all_bytes;

@@ -19,6 +19,7 @@ struct lb_quantized_dir {
     const lb_recipe *recipe;
     char *path, *partial; /* the final name, and the one while working */
     int lock;
+    bool ours; /* this run made `partial`, or resumes it: a folder of anyone else's is never removed */
     bool finished;
 };
 
@@ -32,10 +33,15 @@ static char *shard_path(const lb_quantized_dir *dir, size_t k)
 }
 
 /* Measured errors of block k, kept only until the checkpoint is finished. */
+static void errors_name(size_t k, char *out, size_t bytes)
+{
+    snprintf(out, bytes, "lowbit-errors-%05zu.json", k + 1);
+}
+
 static char *errors_path(const lb_quantized_dir *dir, size_t k)
 {
     char name[64];
-    snprintf(name, sizeof name, "lowbit-errors-%05zu.json", k + 1);
+    errors_name(k, name, sizeof name);
     return lb_path_join(dir->partial, name);
 }
 
@@ -44,9 +50,26 @@ static lb_status no_memory(lb_error *err)
     return lb_fail(err, LB_ENOMEM, "quantized checkpoint: no memory for a name");
 }
 
+/* "model", or of an object the first of its keys that differs: "recipe (format)". */
+static void name_difference(const char *key, const json_t *wanted, const json_t *found, char *out, size_t bytes)
+{
+    const json_t *sides[2] = {wanted, found}, *value;
+    const char *inner;
+    snprintf(out, bytes, "%s", key);
+    for (int i = 0; i < 2; i++) {
+        json_object_foreach((json_t *)(uintptr_t)sides[i], inner, value) {
+            if (!json_equal(value, json_object_get(sides[1 - i], inner))) {
+                snprintf(out, bytes, "%s (%s)", key, inner);
+                return;
+            }
+        }
+    }
+}
+
 /* The record is compared key by key, so that the message can say what is different. */
 static lb_status check_record(const char *partial, const json_t *record, lb_error *err)
 {
+    char difference[96];
     json_t *found;
     char *path = lb_path_join(partial, record_name);
     if (!path)
@@ -58,11 +81,27 @@ static lb_status check_record(const char *partial, const json_t *record, lb_erro
     const char *key;
     const json_t *value;
     json_object_foreach((json_t *)(uintptr_t)record, key, value) {
-        if (st == LB_OK && !json_equal(value, json_object_get(found, key)))
-            st = lb_fail(err, LB_EINVAL, "cannot resume %s: it was made with another %s; use the same arguments, "
-                         "or delete it to start anew", partial, key);
+        const json_t *before = json_object_get(found, key);
+        if (st != LB_OK || json_equal(value, before))
+            continue;
+        name_difference(key, value, before, difference, sizeof difference);
+        st = lb_fail(err, LB_EINVAL, "cannot resume %s: it was made with another %s; use the same arguments, or "
+                     "delete it to start anew", partial, difference);
     }
     json_decref(found);
+    return st;
+}
+
+static lb_status begin(lb_quantized_dir *dir, const json_t *record, lb_error *err)
+{
+    LB_TRY(lb_make_directory(dir->partial, err));
+    dir->ours = true;
+    LB_TRY(lb_lock_directory(dir->partial, &dir->lock, err));
+    char *path = lb_path_join(dir->partial, record_name);
+    if (!path)
+        return no_memory(err);
+    lb_status st = lb_json_save(path, record, err);
+    lb_free(path);
     return st;
 }
 
@@ -74,18 +113,12 @@ static lb_status begin_or_resume(lb_quantized_dir *dir, const json_t *record, bo
     if (there && !resume)
         return lb_fail(err, LB_EEXIST, "%s exists: an unfinished run; add --resume to go on with it, or delete it",
                        dir->partial);
-    if (there) {
-        LB_TRY(lb_lock_directory(dir->partial, &dir->lock, err));
-        return check_record(dir->partial, record, err);
-    }
-    LB_TRY(lb_make_directory(dir->partial, err));
+    if (!there || rmdir(dir->partial) == 0) /* empty: killed before there was a record */
+        return begin(dir, record, err);
     LB_TRY(lb_lock_directory(dir->partial, &dir->lock, err));
-    char *path = lb_path_join(dir->partial, record_name);
-    if (!path)
-        return no_memory(err);
-    lb_status st = lb_json_save(path, record, err);
-    lb_free(path);
-    return st;
+    LB_TRY(check_record(dir->partial, record, err));
+    dir->ours = true;
+    return LB_OK;
 }
 
 lb_status lb_quantized_dir_open(const char *out_path, const lb_weights *weights, const lb_recipe *recipe,
@@ -134,8 +167,8 @@ void lb_quantized_dir_close(lb_quantized_dir *dir)
 {
     if (!dir)
         return;
-    /* Only a folder that this process holds and in which nothing is finished is worth nothing. */
-    if (dir->lock >= 0 && !dir->finished && lb_quantized_dir_done(dir) == 0)
+    /* Only a folder of this run in which nothing is finished is worth nothing. */
+    if (dir->ours && !dir->finished && lb_quantized_dir_done(dir) == 0)
         (void)lb_remove_directory(dir->partial, NULL);
     lb_unlock_directory(dir->lock);
     lb_free(dir->path);
@@ -398,14 +431,17 @@ static lb_status write_tokenizer(const lb_quantized_dir *dir, lb_error *err)
     return LB_OK;
 }
 
+/* What only a run in progress needs. Removed after the folder has its final name, because without it an
+ * OUT.partial could not be resumed; if this process dies in between, what is left does no harm. */
 static void remove_scaffolding(const lb_quantized_dir *dir)
 {
-    char *path = lb_path_join(dir->partial, record_name);
+    char name[64], *path = lb_path_join(dir->path, record_name);
     if (path)
         (void)unlink(path);
     lb_free(path);
     for (size_t k = 0; k < dir->weights->config.layers; k++) {
-        path = errors_path(dir, k);
+        errors_name(k, name, sizeof name);
+        path = lb_path_join(dir->path, name);
         if (path)
             (void)unlink(path);
         lb_free(path);
@@ -421,9 +457,9 @@ lb_status lb_quantized_dir_finish(lb_quantized_dir *dir, uint64_t *file_bytes, l
     if (lb_path_exists(dir->path)) /* rename would replace an empty folder without a word */
         return lb_fail(err, LB_EEXIST, "the output %s has appeared meanwhile; the result is in %s", dir->path,
                        dir->partial);
-    remove_scaffolding(dir);
-    LB_TRY(lb_directory_bytes(dir->partial, file_bytes, err));
     LB_TRY(lb_rename_directory(dir->partial, dir->path, err));
     dir->finished = true;
+    remove_scaffolding(dir);
+    (void)lb_directory_bytes(dir->path, file_bytes, NULL); /* a number for the report, no reason to fail */
     return LB_OK;
 }

@@ -176,7 +176,6 @@ static lb_status plan_create(const lb_recipe *recipe, const lb_format *format, c
                              lb_error *err)
 {
     plan p = {.n = h->n};
-    float *importance = NULL;
     lb_status st = LB_OK;
     LB_GO(lb_alloc_array(&p.column, p.n, sizeof *p.column, "GPTQ order", err));
     LB_GO(lb_alloc_array(&p.group, p.n, sizeof *p.group, "GPTQ order", err));
@@ -184,25 +183,47 @@ static lb_status plan_create(const lb_recipe *recipe, const lb_format *format, c
     LB_GO(lb_alloc_array(&p.spans, p.n, sizeof *p.spans, "GPTQ order", err));
     LB_GO(lb_alloc_array(&p.u, p.n, p.n * sizeof *p.u, "GPTQ factor", err));
     LB_GO(lb_alloc_array(&p.importance, p.n, sizeof *p.importance, "GPTQ importance", err));
-    LB_GO(lb_alloc_array(&importance, p.n, sizeof *importance, "GPTQ importance", err));
     LB_GO(order_columns(recipe, format, h, &p, err));
     cut_spans(&p);
     LB_GO(factorize(recipe, h, &p, err));
-    lb_hessian_importance(h, importance);
+    /* What an error costs here: columns still to come make up for the rest. [GPTQ eq. 3] */
     for (size_t i = 0; i < p.n; i++)
-        p.importance[i] = importance[p.column[i]];
+        p.importance[i] = 1.0f / (p.u[i * p.n + i] * p.u[i * p.n + i]);
     *out = p;
     p = (plan){0};
 done:
-    lb_free(importance);
     plan_free(&p);
     return st;
+}
+
+/* What the layer should weigh so that, fed by the quantized stream, it puts out what the original layer
+ * puts out on the original stream: the least-squares answer, taken `compensate` of the way.
+ *   W' = W + compensate * W E^T (H + damp I)^-1,   E = mean of x (x_original - x)^T
+ * target [rows, n] in stored order; scratch [rows, n]. */
+static void compensate(const lb_recipe *recipe, const plan *p, const lb_hessian *h, const lb_layer *layer,
+                       float *scratch, float *target)
+{
+    const size_t n = p->n, rows = layer->rows;
+    lb_gemm_nt(rows, n, n, layer->w, n, h->drift, n, 0.0f, scratch, n);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t t = 0; t < n; t++)
+            target[r * n + t] = scratch[r * n + p->column[t]];
+    lb_gemm_nt(rows, n, n, target, n, p->u, n, 0.0f, scratch, n);
+    lb_gemm_nn(rows, n, n, scratch, n, p->u, n, target, n);
+    memcpy(scratch, target, rows * n * sizeof *target);
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t t = 0; t < n; t++) {
+            const size_t at = r * n + p->column[t];
+            target[at] = layer->w[at] + (float)recipe->compensate * scratch[r * n + t];
+        }
+    }
 }
 
 typedef struct sweep {
     const lb_recipe *recipe;
     const plan *plan;
     const lb_layer *layer;
+    const float *w; /* [rows, n] what to approximate, in stored order */
     const float *channel_importance; /* in stored order, for fits before the sweep */
     atomic_int failed;
 } sweep;
@@ -247,11 +268,11 @@ static void sweep_rows(void *arg, size_t begin, size_t end)
     float *errors = w + rows * n; /* [rows, span] */
     for (size_t r = 0; r < rows; r++)
         for (size_t t = 0; t < n; t++)
-            w[r * n + t] = l->w[(begin + r) * n + p->column[t]];
+            w[r * n + t] = s->w[(begin + r) * n + p->column[t]];
     if (s->channel_importance) {
         const size_t params = lb_format_groups(&l->format, n) * l->format.params;
         for (size_t r = begin; r < end; r++)
-            lb_format_encode_row(&l->format, l->w + r * n, s->channel_importance, n, s->recipe->fit,
+            lb_format_encode_row(&l->format, s->w + r * n, s->channel_importance, n, s->recipe->fit,
                                  l->codes + r * n, l->params + r * params);
     }
     for (size_t i = 0; i < p->span_count; i++) {
@@ -269,18 +290,28 @@ static void sweep_rows(void *arg, size_t begin, size_t end)
 static lb_status sweep_layer(const lb_recipe *recipe, const plan *p, const lb_hessian *h, const lb_layer *layer,
                              lb_error *err)
 {
-    sweep s = {.recipe = recipe, .plan = p, .layer = layer};
-    float *importance = NULL;
+    sweep s = {.recipe = recipe, .plan = p, .layer = layer, .w = layer->w};
+    float *importance = NULL, *target = NULL, *scratch = NULL;
+    lb_status st = LB_OK;
     if (recipe->order == LB_ORDER_ACT) {
-        LB_TRY(lb_alloc_array(&importance, h->n, sizeof *importance, "GPTQ importance", err));
+        LB_GO(lb_alloc_array(&importance, h->n, sizeof *importance, "GPTQ importance", err));
         lb_hessian_importance(h, importance);
         s.channel_importance = importance;
     }
+    if (h->drift && recipe->compensate > 0.0) {
+        LB_GO(lb_alloc_array(&target, layer->rows, h->n * sizeof *target, "GPTQ target", err));
+        LB_GO(lb_alloc_array(&scratch, layer->rows, h->n * sizeof *scratch, "GPTQ target", err));
+        compensate(recipe, p, h, layer, scratch, target);
+        s.w = target;
+    }
     lb_parallel_for(layer->rows, ROWS_PER_CHUNK, sweep_rows, &s);
+    if (atomic_load(&s.failed))
+        st = lb_fail(err, LB_ENOMEM, "GPTQ: no memory for %d rows of %s", ROWS_PER_CHUNK, layer->name);
+done:
     lb_free(importance);
-    return atomic_load(&s.failed) ? lb_fail(err, LB_ENOMEM, "GPTQ: no memory for %d rows of %s", ROWS_PER_CHUNK,
-                                            layer->name)
-                                  : LB_OK;
+    lb_free(target);
+    lb_free(scratch);
+    return st;
 }
 
 static lb_status quantize_gptq(const lb_recipe *recipe, const lb_hessian *hessian, lb_layer *layers, size_t count,

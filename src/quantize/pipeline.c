@@ -13,24 +13,28 @@
 
 enum { CHUNK_TOKENS = 2048 }; /* tokens that go through a stage at a time */
 
+/* One of the two streams of activations, with the weights that drive it. */
+typedef struct stream {
+    float *x;        /* [tokens, hidden] */
+    float *attended; /* [tokens, heads * head_dim] inputs of o, kept between two stages */
+    lb_block block;
+    lb_workspace ws;
+} stream;
+
 typedef struct run {
     const lb_pipeline *p;
     const lb_config *config;
     lb_rope rope;
-    lb_workspace ws;
-    lb_block block;
     size_t tokens, chunk_sequences;
-    float *original;  /* [tokens, hidden] the stream of the unquantized model */
-    float *quantized; /* [tokens, hidden] the stream of the model as quantized so far */
-    float *attended;  /* [tokens, heads * head_dim] inputs of o, kept between two stages */
+    stream original, quantized;
     lb_stage_times *times;
     char label[48];
 } run;
 
-static lb_stage_context stage_context(run *r)
+static lb_stage_context stage_context(const run *r, stream *s)
 {
     return (lb_stage_context){
-        .kernels = r->p->kernels, .config = r->config, .rope = &r->rope, .block = &r->block, .ws = &r->ws};
+        .kernels = r->p->kernels, .config = r->config, .rope = &r->rope, .block = &s->block, .ws = &s->ws};
 }
 
 static bool has_calibration(const run *r)
@@ -38,14 +42,27 @@ static bool has_calibration(const run *r)
     return r->tokens > 0;
 }
 
+static void stream_free(stream *s)
+{
+    lb_workspace_free(&s->ws);
+    lb_block_free(&s->block);
+    lb_free(s->x);
+    lb_free(s->attended);
+}
+
 static void run_free(run *r)
 {
     lb_rope_free(&r->rope);
-    lb_workspace_free(&r->ws);
-    lb_block_free(&r->block);
-    lb_free(r->original);
-    lb_free(r->quantized);
-    lb_free(r->attended);
+    stream_free(&r->original);
+    stream_free(&r->quantized);
+}
+
+static lb_status stream_start(const run *r, stream *s, lb_error *err)
+{
+    const lb_config *c = r->config;
+    LB_TRY(lb_workspace_create(c, r->chunk_sequences * r->p->samples->length, &s->ws, err));
+    LB_TRY(lb_alloc_array(&s->x, r->tokens, c->hidden * sizeof(float), "activations", err));
+    return lb_alloc_array(&s->attended, r->tokens, c->heads * c->head_dim * sizeof(float), "activations", err);
 }
 
 static lb_status start_streams(run *r, lb_error *err)
@@ -56,108 +73,99 @@ static lb_status start_streams(run *r, lb_error *err)
     r->tokens = s->count * s->length;
     r->chunk_sequences = s->length < CHUNK_TOKENS ? CHUNK_TOKENS / s->length : 1;
     LB_GO(lb_rope_create(r->config, s->length, &r->rope, err));
-    LB_GO(lb_workspace_create(r->config, r->chunk_sequences * s->length, &r->ws, err));
-    LB_GO(lb_alloc_array(&r->original, r->tokens, r->config->hidden * sizeof(float), "activations", err));
-    LB_GO(lb_alloc_array(&r->quantized, r->tokens, r->config->hidden * sizeof(float), "activations", err));
-    LB_GO(lb_alloc_array(&r->attended, r->tokens, r->config->heads * r->config->head_dim * sizeof(float),
-                         "activations", err));
+    LB_GO(stream_start(r, &r->original, err));
+    LB_GO(stream_start(r, &r->quantized, err));
     LB_GO(lb_embedding_load(r->p->weights, &e, err));
-    LB_GO(lb_embedding_look_up(r->p->kernels, &e, s->ids, r->tokens, r->original, err));
-    memcpy(r->quantized, r->original, r->tokens * r->config->hidden * sizeof(float));
+    LB_GO(lb_embedding_look_up(r->p->kernels, &e, s->ids, r->tokens, r->original.x, err));
+    memcpy(r->quantized.x, r->original.x, r->tokens * r->config->hidden * sizeof(float));
 done:
     lb_embedding_free(&e);
     return st;
 }
 
-/* A stage's work on the sequences that begin at token `at`. */
-typedef lb_status (*chunk_step)(run *r, lb_hessian *h, size_t at, size_t sequences, lb_error *err);
+/* Brings one stream, for the sequences that begin at token `at`, to the inputs of a stage's linear
+ * layers, and says where they are. */
+typedef lb_status (*advance)(run *r, stream *s, size_t at, size_t sequences, float **inputs, lb_error *err);
 
-static lb_status for_each_chunk(run *r, lb_hessian *h, chunk_step step, lb_error *err)
+static lb_status advance_to_qkv(run *r, stream *s, size_t at, size_t sequences, float **inputs, lb_error *err)
 {
-    const size_t length = r->p->samples->length;
-    for (size_t s = 0; s < r->p->samples->count; s += r->chunk_sequences) {
-        const size_t left = r->p->samples->count - s;
-        LB_TRY(step(r, h, s * length, left < r->chunk_sequences ? left : r->chunk_sequences, err));
-        LB_TRY(lb_progress_tell(&r->p->progress, r->label, 0, 0, err));
-    }
-    return LB_OK;
-}
-
-static void add_to_hessian(run *r, lb_hessian *h, const float *x, size_t tokens)
-{
-    const double start = lb_now();
-    lb_hessian_add(h, x, tokens);
-    r->times->hessian += lb_now() - start;
-}
-
-static lb_status advance_original(run *r, lb_hessian *h, size_t at, size_t sequences, lb_error *err)
-{
-    lb_stage_context c = stage_context(r);
-    (void)h;
-    return lb_block_forward(&c, r->original + at * r->config->hidden, sequences, r->p->samples->length, err);
-}
-
-static lb_status capture_qkv(run *r, lb_hessian *h, size_t at, size_t sequences, lb_error *err)
-{
-    const size_t tokens = sequences * r->p->samples->length;
-    lb_stage_context c = stage_context(r);
+    lb_stage_context c = stage_context(r, s);
     (void)err;
-    lb_block_attention_input(&c, r->quantized + at * r->config->hidden, tokens);
-    add_to_hessian(r, h, r->ws.h, tokens);
+    lb_block_attention_input(&c, s->x + at * r->config->hidden, sequences * r->p->samples->length);
+    *inputs = s->ws.h;
     return LB_OK;
 }
 
-static lb_status capture_o(run *r, lb_hessian *h, size_t at, size_t sequences, lb_error *err)
+static lb_status advance_to_o(run *r, stream *s, size_t at, size_t sequences, float **inputs, lb_error *err)
 {
     const size_t tokens = sequences * r->p->samples->length, width = r->config->heads * r->config->head_dim;
-    lb_stage_context c = stage_context(r);
-    lb_block_attention_input(&c, r->quantized + at * r->config->hidden, tokens);
+    lb_stage_context c = stage_context(r, s);
+    lb_block_attention_input(&c, s->x + at * r->config->hidden, tokens);
     LB_TRY(lb_block_attend(&c, sequences, r->p->samples->length, err));
-    memcpy(r->attended + at * width, r->ws.a, tokens * width * sizeof(float));
-    add_to_hessian(r, h, r->ws.a, tokens);
+    memcpy(s->attended + at * width, s->ws.a, tokens * width * sizeof(float));
+    *inputs = s->ws.a;
     return LB_OK;
 }
 
-static lb_status capture_gate_up(run *r, lb_hessian *h, size_t at, size_t sequences, lb_error *err)
+static lb_status advance_to_gate_up(run *r, stream *s, size_t at, size_t sequences, float **inputs, lb_error *err)
 {
     const size_t tokens = sequences * r->p->samples->length, width = r->config->heads * r->config->head_dim;
-    float *x = r->quantized + at * r->config->hidden;
-    lb_stage_context c = stage_context(r);
-    LB_TRY(lb_block_attention_output(&c, r->attended + at * width, x, tokens, err));
+    float *x = s->x + at * r->config->hidden;
+    lb_stage_context c = stage_context(r, s);
+    LB_TRY(lb_block_attention_output(&c, s->attended + at * width, x, tokens, err));
     lb_block_ffn_input(&c, x, tokens);
-    add_to_hessian(r, h, r->ws.h, tokens);
+    *inputs = s->ws.h;
     return LB_OK;
 }
 
-static lb_status capture_down(run *r, lb_hessian *h, size_t at, size_t sequences, lb_error *err)
+static lb_status advance_to_down(run *r, stream *s, size_t at, size_t sequences, float **inputs, lb_error *err)
 {
     const size_t tokens = sequences * r->p->samples->length;
-    lb_stage_context c = stage_context(r);
-    lb_block_ffn_input(&c, r->quantized + at * r->config->hidden, tokens);
+    lb_stage_context c = stage_context(r, s);
+    lb_block_ffn_input(&c, s->x + at * r->config->hidden, tokens);
     LB_TRY(lb_block_ffn_inner(&c, tokens, err));
-    add_to_hessian(r, h, r->ws.m, tokens);
+    *inputs = s->ws.m;
     return LB_OK;
 }
 
 /* The inputs of down are wide and there are many: they are computed twice rather than kept. */
-static lb_status finish_quantized(run *r, lb_hessian *h, size_t at, size_t sequences, lb_error *err)
+static lb_status advance_to_end(run *r, stream *s, size_t at, size_t sequences, float **inputs, lb_error *err)
 {
-    const size_t tokens = sequences * r->p->samples->length;
-    float *x = r->quantized + at * r->config->hidden;
-    lb_stage_context c = stage_context(r);
-    (void)h;
-    lb_block_ffn_input(&c, x, tokens);
-    LB_TRY(lb_block_ffn_inner(&c, tokens, err));
-    return lb_block_ffn_output(&c, x, tokens, err);
+    LB_TRY(advance_to_down(r, s, at, sequences, inputs, err));
+    lb_stage_context c = stage_context(r, s);
+    return lb_block_ffn_output(&c, s->x + at * r->config->hidden, sequences * r->p->samples->length, err);
 }
 
-/* One stage's inputs, from the quantized stream. */
-static const chunk_step captures[LB_STAGE_COUNT] = {
-    [LB_STAGE_QKV] = capture_qkv,
-    [LB_STAGE_O] = capture_o,
-    [LB_STAGE_GATE_UP] = capture_gate_up,
-    [LB_STAGE_DOWN] = capture_down,
+static const advance advances[LB_STAGE_COUNT] = {
+    [LB_STAGE_QKV] = advance_to_qkv,
+    [LB_STAGE_O] = advance_to_o,
+    [LB_STAGE_GATE_UP] = advance_to_gate_up,
+    [LB_STAGE_DOWN] = advance_to_down,
 };
+
+/* Both streams, chunk by chunk; their inputs go into h unless it is NULL. */
+static lb_status advance_streams(run *r, advance step, lb_hessian *h, lb_error *err)
+{
+    const size_t length = r->p->samples->length;
+    const double start = lb_now();
+    double in_hessian = 0.0;
+    for (size_t i = 0; i < r->p->samples->count; i += r->chunk_sequences) {
+        const size_t left = r->p->samples->count - i;
+        const size_t sequences = left < r->chunk_sequences ? left : r->chunk_sequences;
+        float *x, *original;
+        LB_TRY(step(r, &r->quantized, i * length, sequences, &x, err));
+        LB_TRY(step(r, &r->original, i * length, sequences, &original, err));
+        if (h) {
+            const double before = lb_now();
+            lb_hessian_add(h, x, original, sequences * length);
+            in_hessian += lb_now() - before;
+        }
+        LB_TRY(lb_progress_tell(&r->p->progress, r->label, 0, 0, err));
+    }
+    r->times->hessian += in_hessian;
+    r->times->capture += lb_now() - start - in_hessian;
+    return LB_OK;
+}
 
 static lb_status alloc_layer(lb_layer *l, lb_error *err)
 {
@@ -240,18 +248,14 @@ static lb_status quantize_stage(run *r, lb_stage stage, lb_layer *layers, bool r
         }
     }
     const bool measured = has_calibration(r) && count > 0 && !restored;
-    if (has_calibration(r)) {
-        /* The stream must advance even where nothing of this stage is to be quantized. */
-        size_t rows, cols;
-        for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
-            if (lb_block_linears[which].stage == stage)
-                lb_linear_shape(r->config, which, &rows, &cols);
-        const double start = lb_now(), before = r->times->hessian;
-        LB_GO(lb_hessian_create(measured ? cols : 0, &h, err));
-        LB_GO(for_each_chunk(r, &h, captures[stage], err));
-        r->times->capture += lb_now() - start - (r->times->hessian - before);
-        lb_hessian_finish(&h);
+    if (measured) {
+        const bool drift = r->p->recipe->method->needs_hessian && r->p->recipe->compensate > 0.0;
+        LB_GO(lb_hessian_create(group[0].cols, drift, &h, err));
     }
+    if (has_calibration(r)) /* the streams advance even where nothing of this stage is to be quantized */
+        LB_GO(advance_streams(r, advances[stage], measured ? &h : NULL, err));
+    if (measured)
+        lb_hessian_finish(&h);
     const double start = lb_now();
     if (count > 0 && !restored)
         LB_GO(r->p->recipe->method->quantize(r->p->recipe, measured ? &h : NULL, group, count, err));
@@ -270,10 +274,10 @@ done:
 static double output_error(const run *r)
 {
     const size_t n = r->tokens * r->config->hidden;
-    const double energy = square_sum(r->original, n);
+    const double energy = square_sum(r->original.x, n);
     double difference = 0.0;
     for (size_t i = 0; i < n; i++) {
-        const double d = (double)r->quantized[i] - (double)r->original[i];
+        const double d = (double)r->quantized.x[i] - (double)r->original.x[i];
         difference += d * d;
     }
     return energy > 0.0 ? difference / energy : 0.0;
@@ -285,36 +289,32 @@ static lb_status quantize_block(run *r, size_t index, lb_layer *layers, lb_block
     double start = lb_now();
     lb_status st = LB_OK;
     *report = (lb_block_report){.output_error = NAN};
-    LB_GO(lb_block_load(r->p->weights, index, LB_LOAD_FLOAT, &r->block, err));
+    LB_GO(lb_block_load(r->p->weights, index, LB_LOAD_FLOAT, &r->quantized.block, err));
+    if (has_calibration(r))
+        LB_GO(lb_block_load(r->p->weights, index, LB_LOAD_FLOAT, &r->original.block, err));
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
-        layers[which].w = r->block.linear[which].dense;
+        layers[which].w = r->quantized.block.linear[which].dense;
         if (!lb_format_is_float(&layers[which].format))
             LB_GO(alloc_layer(&layers[which], err));
     }
     if (restored)
         LB_GO(r->p->sink.restore(r->p->sink.self, index, layers, LB_BLOCK_LINEARS, err));
     r->times->load += lb_now() - start;
-    if (has_calibration(r)) {
-        start = lb_now();
-        LB_GO(for_each_chunk(r, NULL, advance_original, err));
-        r->times->capture += lb_now() - start;
-    }
     for (unsigned stage = 0; stage < LB_STAGE_COUNT; stage++)
         LB_GO(quantize_stage(r, (lb_stage)stage, layers, restored, err));
-    start = lb_now();
     if (has_calibration(r)) {
-        LB_GO(for_each_chunk(r, NULL, finish_quantized, err));
+        LB_GO(advance_streams(r, advance_to_end, NULL, err));
         report->output_error = output_error(r);
-        r->times->capture += lb_now() - start;
-        start = lb_now();
     }
+    start = lb_now();
     if (!restored)
         LB_GO(r->p->sink.commit(r->p->sink.self, index, layers, LB_BLOCK_LINEARS, err));
     r->times->write += lb_now() - start;
 done:
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
         release_layer(&layers[which]);
-    lb_block_free(&r->block);
+    lb_block_free(&r->original.block);
+    lb_block_free(&r->quantized.block);
     return st;
 }
 
@@ -354,15 +354,15 @@ size_t lb_pipeline_memory(const lb_config *c, const lb_recipe *recipe, size_t sa
 {
     const size_t q = c->heads * c->head_dim, widest = c->ffn > q ? c->ffn : q;
     const size_t linear = c->hidden * (2 * q + 2 * c->kv_heads * c->head_dim + 3 * c->ffn);
-    /* one block: floats, codes, and the largest layer's rounded copy and error products */
-    size_t bytes = linear * 5 + 3 * c->ffn * c->hidden * sizeof(float);
+    /* one block: floats twice, codes, and the largest layer's rounded copy and error products */
+    size_t bytes = linear * 9 + 3 * c->ffn * c->hidden * sizeof(float);
     if (samples > 0) {
         const size_t chunk = seqlen < CHUNK_TOKENS ? CHUNK_TOKENS / seqlen * seqlen : seqlen;
-        bytes += samples * seqlen * (2 * c->hidden + q) * sizeof(float);
-        bytes += lb_workspace_bytes(c, chunk) + c->vocab * c->hidden * sizeof(float);
+        bytes += samples * seqlen * 2 * (c->hidden + q) * sizeof(float);
+        bytes += 2 * lb_workspace_bytes(c, chunk) + c->vocab * c->hidden * sizeof(float);
         bytes += widest * widest * sizeof(float);
         if (recipe->method->needs_hessian)
-            bytes += widest * widest * (2 * sizeof(float) + sizeof(double));
+            bytes += widest * widest * (3 * sizeof(float) + sizeof(double));
     }
     return bytes;
 }

@@ -48,6 +48,7 @@ void lb_recipe_default(lb_recipe *out)
                        .fit = LB_FIT_SEARCH,
                        .order = LB_ORDER_GROUP,
                        .damp = 0.01,
+                       .compensate = 0.5,
                        .samples = 128,
                        .seqlen = 512,
                        .seed = 42};
@@ -96,6 +97,7 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
     if (json && recipe->method->needs_hessian) {
         json_object_set_new(json, "order", json_string(order_names[recipe->order]));
         json_object_set_new(json, "damp", json_real(recipe->damp));
+        json_object_set_new(json, "compensate", json_real(recipe->compensate));
     }
     if (json && recipe->rule_count) {
         json_t *rules = json_array();

@@ -31,6 +31,7 @@ typedef struct lb_recipe {
     lb_fit fit;
     lb_order order;
     double damp;             /* added to H's diagonal, as a share of its mean */
+    double compensate;       /* how much of the drift of a layer's inputs it is asked to undo, 0..1 */
     size_t samples, seqlen;  /* calibration; samples = 0: none */
     uint64_t seed;
     lb_layer_rule rules[LB_RECIPE_MAX_RULES]; /* the last that matches wins */

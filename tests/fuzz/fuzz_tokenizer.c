@@ -24,14 +24,19 @@ static void decode(const lb_tokenizer *tokenizer, const uint32_t *ids, size_t co
 
 static void use(const lb_tokenizer *tokenizer)
 {
-    static const char *const texts[] = {"", " ", "Hello world, it's 1234  \n\n x", "e\xCC\x81\xCC\xA3 \xE4\xB8\xAD\xF0\x9F\x98\x80",
-                                        "\xFF\xC3<s><|im_start|>a<|im_end|>", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab",
+    static const char *const texts[] = {"",
+                                        " ",
+                                        "Hello world, it's 1234  \n\n x",
+                                        "e\xCC\x81\xCC\xA3 \xE4\xB8\xAD\xF0\x9F\x98\x80",
+                                        "\xFF\xC3<s><|im_start|>a<|im_end|>",
+                                        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab",
                                         "\xE2\x96\x81\xE2\x96\x81 a"};
     uint32_t *ids;
     size_t count;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         for (unsigned flags = 0; flags < 4; flags++)
-            if (lb_tokenizer_encode(tokenizer, texts[i], strlen(texts[i]), flags, &ids, &count, NULL) == LB_OK) {
+            if (lb_tokenizer_encode(tokenizer, texts[i], strlen(texts[i]), flags, &ids, &count, NULL) ==
+                LB_OK) {
                 decode(tokenizer, ids, count);
                 lb_ids_free(ids);
             }

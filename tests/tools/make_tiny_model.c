@@ -24,7 +24,8 @@ static bool set_size(tiny_model_options *o, const char *key, const char *value)
 
 static bool set_word(tiny_model_options *o, const char *key, const char *value)
 {
-    static const char *const dtypes[] = {"F32", "F16", "BF16"}, *const tokenizers[] = {"none", "bytes", "bpe"};
+    static const char *const dtypes[] = {"F32", "F16", "BF16"}, *const tokenizers[] = {"none", "bytes",
+                                                                                       "bpe"};
     if (strcmp(key, "seed") == 0)
         o->seed = strtoull(value, NULL, 10);
     else if (strcmp(key, "architecture") == 0)

@@ -6,7 +6,8 @@
 
 #include "infer/sampler.h"
 
-static const lb_sampling plain = {.temperature = 1, .top_p = 1, .repeat_penalty = 1, .repeat_window = 64, .seed = 7};
+static const lb_sampling plain = {
+    .temperature = 1, .top_p = 1, .repeat_penalty = 1, .repeat_window = 64, .seed = 7};
 
 static lb_sampler *create(const lb_sampling *how, size_t vocab)
 {

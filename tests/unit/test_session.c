@@ -65,7 +65,8 @@ static void check_steps(const fixture *f, lb_cpu_level level, size_t step, size_
     lb_session *session;
     lb_error err = {0};
     const size_t vocab = f->made->options.vocab;
-    assert_int_equal(lb_session_create(lb_kernels_get(level), &f->model, TOKENS, chunk, &session, &err), LB_OK);
+    assert_int_equal(lb_session_create(lb_kernels_get(level), &f->model, TOKENS, chunk, &session, &err),
+                     LB_OK);
     for (size_t at = 0; at < TOKENS;) {
         float *logits;
         const size_t n = TOKENS - at < step ? TOKENS - at : step;
@@ -94,7 +95,8 @@ static void check_batched(const fixture *f)
         stage.block = &f->model.blocks[layer];
         assert_int_equal(lb_block_forward(&stage, x, 1, TOKENS, &err), LB_OK);
     }
-    assert_int_equal(lb_embedding_logits(stage.kernels, &f->model.ends, x, TOKENS, scratch, logits, &err), LB_OK);
+    assert_int_equal(lb_embedding_logits(stage.kernels, &f->model.ends, x, TOKENS, scratch, logits, &err),
+                     LB_OK);
     near_array(logits, f->want, TOKENS * c->vocab, f->bound);
     lb_rope_free(&rope);
     lb_workspace_free(&ws);
@@ -133,8 +135,8 @@ static void long_contexts_agree(void **state)
     (void)state;
     /* So many old positions that the attention of a single token is cut up for several threads. */
     enum { LONG = 700 };
-    tiny_model_options options = {.seed = 11, .layers = 1, .head_dim = 64, .heads = 2, .kv_heads = 1, .vocab = 40,
-                                  .context = LONG};
+    tiny_model_options options = {
+        .seed = 11, .layers = 1, .head_dim = 64, .heads = 2, .kv_heads = 1, .vocab = 40, .context = LONG};
     fixture f;
     load(&f, &options);
     lb_session *session;
@@ -147,7 +149,8 @@ static void long_contexts_agree(void **state)
     for (size_t i = 0; i < LONG; i++)
         ids[i] = (uint32_t)lb_rng_below(&rng, 40);
     reference_logits(f.made, ids, LONG, want);
-    assert_int_equal(lb_session_create(lb_kernels_get(LB_CPU_BEST), &f.model, LONG, 0, &session, &err), LB_OK);
+    assert_int_equal(lb_session_create(lb_kernels_get(LB_CPU_BEST), &f.model, LONG, 0, &session, &err),
+                     LB_OK);
     assert_int_equal(lb_session_feed(session, ids, LONG - 3, NULL, &logits, &err), LB_OK);
     for (size_t at = LONG - 3; at < LONG; at++) {
         assert_int_equal(lb_session_feed(session, ids + at, 1, NULL, &logits, &err), LB_OK);
@@ -207,7 +210,8 @@ static void cancelling_keeps_whole_chunks(void **state)
     tiny_model_options options = {.seed = 9};
     load(&f, &options);
     const lb_progress progress = {stop_at_second_chunk, &calls};
-    assert_int_equal(lb_session_create(lb_kernels_get(LB_CPU_BEST), &f.model, TOKENS, 5, &session, &err), LB_OK);
+    assert_int_equal(lb_session_create(lb_kernels_get(LB_CPU_BEST), &f.model, TOKENS, 5, &session, &err),
+                     LB_OK);
     assert_int_equal(lb_session_feed(session, f.ids, 20, &progress, &logits, &err), LB_ECANCELED);
     assert_int_equal(lb_session_past(session), 10);
     const size_t vocab = f.made->options.vocab;

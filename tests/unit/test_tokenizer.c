@@ -9,8 +9,9 @@
 #include "base/json.h"
 #include "base/rng.h"
 
-static const char *const GOLDEN[] = {"gpt2",   "gpt2_prefix",   "llama3",          "qwen2",           "smollm",
-                                     "splits", "sentencepiece", "metaspace_first", "metaspace_always"};
+static const char *const GOLDEN[] = {"gpt2",          "gpt2_prefix",     "llama3",
+                                     "qwen2",         "smollm",          "splits",
+                                     "sentencepiece", "metaspace_first", "metaspace_always"};
 enum { GOLDEN_COUNT = sizeof GOLDEN / sizeof *GOLDEN };
 
 static void test_golden_ids(void **state)
@@ -22,7 +23,8 @@ static void test_golden_ids(void **state)
         lb_tokenizer *tokenizer = golden_tokenizer(GOLDEN[g], NULL);
         size_t i;
         json_t *entry;
-        json_array_foreach(json_object_get(file, "cases"), i, entry) {
+        json_array_foreach(json_object_get(file, "cases"), i, entry)
+        {
             const json_t *text = json_object_get(entry, "text");
             check_ids(tokenizer, text, LB_ENCODE_PARSE_SPECIAL, json_object_get(entry, "ids"), GOLDEN[g]);
             check_ids(tokenizer, text, LB_ENCODE_PLAIN, json_object_get(entry, "plain"), GOLDEN[g]);
@@ -42,15 +44,16 @@ static void test_golden_decoding(void **state)
         lb_tokenizer *tokenizer = golden_tokenizer(GOLDEN[g], NULL);
         size_t i;
         json_t *entry;
-        json_array_foreach(json_object_get(file, "cases"), i, entry) {
+        json_array_foreach(json_object_get(file, "cases"), i, entry)
+        {
             const json_t *list = json_object_get(entry, "ids");
             uint32_t ids[4096];
             for (size_t k = 0; k < json_array_size(list); k++)
                 ids[k] = (uint32_t)json_integer_value(json_array_get(list, k));
             json_t *text = decode(tokenizer, ids, json_array_size(list));
             if (!json_equal(text, json_object_get(entry, "decoded")))
-                fail_msg("%s: case %zu decodes to \"%s\", wanted \"%s\"", GOLDEN[g], i, json_string_value(text),
-                         json_string_value(json_object_get(entry, "decoded")));
+                fail_msg("%s: case %zu decodes to \"%s\", wanted \"%s\"", GOLDEN[g], i,
+                         json_string_value(text), json_string_value(json_object_get(entry, "decoded")));
             json_decref(text);
         }
         lb_tokenizer_destroy(tokenizer);
@@ -173,7 +176,8 @@ static void test_streaming_waits_for_characters(void **state)
     assert_int_equal(length, 0);
     assert_int_equal(lb_detokenizer_put(stream, 2, &text, &length, &err), LB_OK); /* </s> gives nothing */
     assert_int_equal(length, 0);
-    assert_int_equal(lb_detokenizer_put(stream, 1000000, &text, &length, &err), LB_OK); /* no token: nothing */
+    assert_int_equal(lb_detokenizer_put(stream, 1000000, &text, &length, &err),
+                     LB_OK); /* no token: nothing */
     assert_int_equal(length, 0);
     assert_int_equal(lb_detokenizer_finish(stream, &text, &length, &err), LB_OK);
     assert_string_equal(text, "\xEF\xBF\xBD");
@@ -184,7 +188,7 @@ static void test_streaming_waits_for_characters(void **state)
 /* ---- bad files ---- */
 
 typedef struct bad_file {
-    const char *path;  /* of the value that is replaced: keys separated by '/' */
+    const char *path; /* of the value that is replaced: keys separated by '/' */
     const char *value; /* JSON; NULL removes it */
     const char *sentence;
 } bad_file;
@@ -211,15 +215,20 @@ static const bad_file BAD[] = {
     {"model/dropout", "0.1", "dropout 0.1 is not supported"},
     {"model/end_of_word_suffix", "\"</w>\"", "end_of_word_suffix"},
     {"model/continuing_subword_prefix", "\"##\"", "continuing_subword_prefix"},
-    {"normalizer", "{\"type\": \"BertNormalizer\"}", "normalizer \"BertNormalizer\" is not supported; known are"},
-    {"normalizer", "{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"(\"}, \"content\": \"\"}", "pattern \"(\""},
-    {"normalizer", "{\"type\": \"Replace\", \"pattern\": {\"String\": \"\"}, \"content\": \"\"}", "empty pattern"},
+    {"normalizer", "{\"type\": \"BertNormalizer\"}",
+     "normalizer \"BertNormalizer\" is not supported; known are"},
+    {"normalizer", "{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"(\"}, \"content\": \"\"}",
+     "pattern \"(\""},
+    {"normalizer", "{\"type\": \"Replace\", \"pattern\": {\"String\": \"\"}, \"content\": \"\"}",
+     "empty pattern"},
     {"normalizer", "{\"type\": \"Prepend\"}", "no text under \"prepend\""},
     {"normalizer", "{}", "without a \"type\""},
     {"normalizer", "[]", "without a \"type\""},
     {"pre_tokenizer", "{\"type\": \"BertPreTokenizer\"}", "\"BertPreTokenizer\" is not supported; known are"},
-    {"pre_tokenizer", "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"[\"}, \"behavior\": \"Isolated\"}", "not understood"},
-    {"pre_tokenizer", "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a\"}, \"behavior\": \"Odd\"}", "behavior \"Odd\""},
+    {"pre_tokenizer", "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"[\"}, \"behavior\": \"Isolated\"}",
+     "not understood"},
+    {"pre_tokenizer", "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a\"}, \"behavior\": \"Odd\"}",
+     "behavior \"Odd\""},
     {"pre_tokenizer", "{\"type\": \"Sequence\"}", "without a list \"pretokenizers\""},
     {"pre_tokenizer", "{\"type\": \"Metaspace\", \"replacement\": \"ab\"}", "not one character"},
     {"pre_tokenizer", "{\"type\": \"Metaspace\", \"prepend_scheme\": \"maybe\"}", "\"maybe\""},
@@ -229,7 +238,8 @@ static const bad_file BAD[] = {
     {"post_processor", "{\"type\": \"TemplateProcessing\"}", "without a list \"single\""},
     {"post_processor", "{\"type\": \"TemplateProcessing\", \"single\": []}", "without the text itself"},
     {"post_processor",
-     "{\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": \"x\"}}], \"special_tokens\": {}}",
+     "{\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": \"x\"}}], "
+     "\"special_tokens\": {}}",
      "not one id of the vocabulary"},
     {"added_tokens", "{}", "not a list"},
     {"added_tokens", "[{\"id\": 5}]", "without a \"content\""},
@@ -237,7 +247,8 @@ static const bad_file BAD[] = {
     {"added_tokens", "[{\"content\": \"<x>\", \"id\": 1048576}]", "outside 0 to 1048575"},
     {"added_tokens", "[{\"content\": \"<x>\", \"id\": 5}]", "has id 5, which is"},
     {"added_tokens", "[{\"content\": \"a\", \"id\": 1000}]", "in the vocabulary"},
-    {"added_tokens", "[{\"content\": \"<x>\", \"id\": 1000}, {\"content\": \"<y>\", \"id\": 1000}]", "share the id"},
+    {"added_tokens", "[{\"content\": \"<x>\", \"id\": 1000}, {\"content\": \"<y>\", \"id\": 1000}]",
+     "share the id"},
     {"config/bos_token", "\"<nothing>\"", "bos_token is \"<nothing>\", which is not in the vocabulary"},
     {"config/eos_token", "7", "\"eos_token\" is not a token's text"},
     {"config/add_bos_token", "1", "neither true nor false"},
@@ -279,8 +290,8 @@ static void test_bad_files_are_refused(void **state)
         if (st == LB_OK || tokenizer)
             fail_msg("%s = %s was accepted", BAD[i].path, BAD[i].value ? BAD[i].value : "nothing");
         if (!strstr(err.msg, BAD[i].sentence) || strncmp(err.msg, "model/tokenizer.json: ", 22) != 0)
-            fail_msg("%s = %s: \"%s\", wanted \"%s\"", BAD[i].path, BAD[i].value ? BAD[i].value : "nothing", err.msg,
-                     BAD[i].sentence);
+            fail_msg("%s = %s: \"%s\", wanted \"%s\"", BAD[i].path, BAD[i].value ? BAD[i].value : "nothing",
+                     err.msg, BAD[i].sentence);
         json_decref(file);
     }
 }
@@ -330,7 +341,8 @@ static lb_status everything(const json_t *spec, const json_t *config, lb_error *
     size_t count, length;
     const char *piece;
     LB_TRY(lb_tokenizer_create(spec, config, "test", &tokenizer, err));
-    lb_status st = lb_tokenizer_encode(tokenizer, text, sizeof text - 1, LB_ENCODE_PARSE_SPECIAL, &ids, &count, err);
+    lb_status st =
+        lb_tokenizer_encode(tokenizer, text, sizeof text - 1, LB_ENCODE_PARSE_SPECIAL, &ids, &count, err);
     if (st == LB_OK)
         st = lb_detokenizer_create(tokenizer, &stream, err);
     for (size_t i = 0; st == LB_OK && i < count; i++)
@@ -383,7 +395,8 @@ static char *repeat(const char *unit, size_t bytes)
 static void test_long_words_are_fast(void **state)
 {
     (void)state;
-    static const char *const units[] = {"a", " ", "\n", "the", "\xCC\x81\xCC\xA3", "!", "ab ", "'", "1", "\xE2\x96\x81"};
+    static const char *const units[] = {"a", " ",   "\n", "the", "\xCC\x81\xCC\xA3",
+                                        "!", "ab ", "'",  "1",   "\xE2\x96\x81"};
     for (size_t g = 0; g < GOLDEN_COUNT; g++) {
         lb_tokenizer *tokenizer = golden_tokenizer(GOLDEN[g], NULL);
         for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
@@ -410,8 +423,8 @@ static void test_hostile_pattern(void **state)
         json_t *file = golden_load("gpt2");
         json_t *spec = json_object_get(file, "tokenizer");
         json_object_set_new(spec, "pre_tokenizer",
-                            json_pack("{s:s,s:{s:s},s:s,s:b}", "type", "Split", "pattern", "Regex", patterns[i],
-                                      "behavior", "Isolated", "invert", 0));
+                            json_pack("{s:s,s:{s:s},s:s,s:b}", "type", "Split", "pattern", "Regex",
+                                      patterns[i], "behavior", "Isolated", "invert", 0));
         json_object_set_new(spec, "decoder", json_pack("{s:s}", "type", "ByteLevel"));
         lb_tokenizer *tokenizer = NULL;
         lb_error err;

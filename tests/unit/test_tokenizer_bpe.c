@@ -149,7 +149,8 @@ static lb_bpe *load(const char *json)
 static void test_unknown_characters(void **state)
 {
     (void)state;
-    lb_bpe *fused = load("{\"type\":\"BPE\",\"unk_token\":\"?\",\"fuse_unk\":true,\"vocab\":{\"?\":0,\"a\":1},\"merges\":[]}");
+    lb_bpe *fused = load(
+        "{\"type\":\"BPE\",\"unk_token\":\"?\",\"fuse_unk\":true,\"vocab\":{\"?\":0,\"a\":1},\"merges\":[]}");
     encode_is(fused, "xyaz", (const uint32_t[]){0, 1, 0}, 3);
     lb_bpe_destroy(fused);
     lb_bpe *single = load("{\"type\":\"BPE\",\"unk_token\":\"?\",\"vocab\":{\"?\":0,\"a\":1},\"merges\":[]}");

@@ -41,13 +41,15 @@ static void put_golden(gguf_writer *w, const json_t *spec)
     uint32_t types[MAX_TOKENS];
     size_t count = 0, i;
     json_t *value;
-    json_object_foreach(json_object_get(model, "vocab"), text, value) {
+    json_object_foreach(json_object_get(model, "vocab"), text, value)
+    {
         tokens[json_integer_value(value)] = text;
         count++;
     }
     for (i = 0; i < MAX_TOKENS; i++)
         types[i] = 1;
-    json_array_foreach(json_object_get(spec, "added_tokens"), i, value) {
+    json_array_foreach(json_object_get(spec, "added_tokens"), i, value)
+    {
         size_t id = (size_t)json_integer_value(json_object_get(value, "id"));
         count += tokens[id] == NULL;
         tokens[id] = json_string_value(json_object_get(value, "content"));
@@ -57,7 +59,8 @@ static void put_golden(gguf_writer *w, const json_t *spec)
     char(*joined)[100] = malloc(json_array_size(merges) * sizeof *joined);
     const char **lines = malloc(json_array_size(merges) * sizeof *lines);
     assert_true(joined && lines);
-    json_array_foreach(merges, i, value) {
+    json_array_foreach(merges, i, value)
+    {
         if (json_is_string(value))
             snprintf(joined[i], sizeof joined[i], "%s", json_string_value(value));
         else
@@ -84,7 +87,8 @@ static void check_golden(const char *name, const char *pre, bool is_added_normal
     if (convert(&w, &spec, &config, &err) != LB_OK)
         fail_msg("%s", err.msg);
     lb_tokenizer *tokenizer = tokenizer_make(spec, config, name);
-    json_array_foreach(json_object_get(file, "cases"), i, entry) {
+    json_array_foreach(json_object_get(file, "cases"), i, entry)
+    {
         const json_t *text = json_object_get(entry, "text");
         if (is_added_normalized && strstr(json_string_value(text), "tool"))
             continue;
@@ -137,14 +141,38 @@ static void test_special_ids_and_chat(void **state)
 
 /* ---- SentencePiece ---- */
 
-static const char *const PIECES[] = {
-    "<unk>", "<s>", "</s>", "\xE2\x96\x81", "a", "b", "c", "ab", "bc", "\xE2\x96\x81""a", "abc", "aa", "aab",
-    "\xE2\x96\x81\xE2\x96\x81", "ca", "\xE2\x96\x81""abc", "bca", "cc", "\xC3\xA9", "\xC3\xA9""a", "<tool>", "s>"};
+static const char *const PIECES[] = {"<unk>",
+                                     "<s>",
+                                     "</s>",
+                                     "\xE2\x96\x81",
+                                     "a",
+                                     "b",
+                                     "c",
+                                     "ab",
+                                     "bc",
+                                     ("\xE2\x96\x81"
+                                      "a"),
+                                     "abc",
+                                     "aa",
+                                     "aab",
+                                     "\xE2\x96\x81\xE2\x96\x81",
+                                     "ca",
+                                     ("\xE2\x96\x81"
+                                      "abc"),
+                                     "bca",
+                                     "cc",
+                                     "\xC3\xA9",
+                                     ("\xC3\xA9"
+                                      "a"),
+                                     "<tool>",
+                                     "s>"};
 enum { PIECE_COUNT = sizeof PIECES / sizeof *PIECES };
 
 static float score_of(size_t id)
 {
-    return id < 3 ? 0.0f : id < 7 ? -1000.0f - (float)id : -(float)(id * 7 % 19); /* not in the order of ids */
+    return id < 3   ? 0.0f
+           : id < 7 ? -1000.0f - (float)id
+                    : -(float)(id * 7 % 19); /* not in the order of ids */
 }
 
 static void put_pieces(gguf_writer *w)
@@ -220,7 +248,8 @@ static void test_pieces_merge_by_score(void **state)
             const char *letter = letters[lb_rng_below(&rng, 5)];
             size_t used = strlen(text), marked_used = strlen(marked);
             snprintf(text + used, sizeof text - used, "%s", letter);
-            snprintf(marked + marked_used, sizeof marked - marked_used, "%s", *letter == ' ' ? "\xE2\x96\x81" : letter);
+            snprintf(marked + marked_used, sizeof marked - marked_used, "%s",
+                     *letter == ' ' ? "\xE2\x96\x81" : letter);
         }
         uint32_t want[64], *got = encode(tokenizer, text, strlen(text), 0, &count);
         wanted = merge_by_score(marked, want);

@@ -55,7 +55,13 @@ static void put_piece(message *m, const char *text, float score, unsigned type)
 /* squeeze: remove_extra_whitespaces, which is on unless the file says otherwise. */
 static message small_model(unsigned model_type, bool squeeze)
 {
-    static const char *const pieces[] = {"\xE2\x96\x81", "a", "b", "ab", "\xE2\x96\x81""ab", "\xE2\x96\x81\xE2\x96\x81"};
+    static const char *const pieces[] = {"\xE2\x96\x81",
+                                         "a",
+                                         "b",
+                                         "ab",
+                                         ("\xE2\x96\x81"
+                                          "ab"),
+                                         "\xE2\x96\x81\xE2\x96\x81"};
     message m = {{0}, 0}, trainer = {{0}, 0}, normalizer = {{0}, 0};
     put_piece(&m, "<unk>", 0, 2);
     put_piece(&m, "<s>", 0, 3);
@@ -167,10 +173,9 @@ static void test_llama2(void **state)
 {
     (void)state;
     static const char path[] = "../shared/models/tokenizers/llama2/tokenizer.model";
-    static const uint32_t first[] = {1,     9038,  2501,  263, 931,   29892, 727,   471,  263,   274,
-                                     28059, 411,   29871, 29941, 274, 1446,  29889, 29871, 2688, 1497,
-                                     29901, 376,   31652, 30578, 29871, 243, 162,   155,  131,   29908,
-                                     13,    12,    5044};
+    static const uint32_t first[] = {1,     9038,  2501,  263, 931,  29892, 727,   471,   263,  274,   28059,
+                                     411,   29871, 29941, 274, 1446, 29889, 29871, 2688,  1497, 29901, 376,
+                                     31652, 30578, 29871, 243, 162,  155,   131,   29908, 13,   12,    5044};
     static const uint32_t second[] = {1, 259, 8236, 322, 29871, 3765, 8162, 29871};
     if (!lb_path_exists(path)) {
         print_message("%s is not there\n", path);
@@ -180,8 +185,10 @@ static void test_llama2(void **state)
     lb_error err;
     assert_int_equal(lb_map_open(path, &file, &err), LB_OK);
     lb_tokenizer *tokenizer = open_model(file.data, file.size);
-    ids_are(tokenizer, "Once upon a time, there was a caf\xC3\xA9 with 3 cats.  They said: \"\xE6\xBC\xA2\xE5\xAD\x97 "
-                       "\xF0\x9F\x98\x80\"\n\tEnd", first, sizeof first / sizeof *first);
+    ids_are(tokenizer,
+            "Once upon a time, there was a caf\xC3\xA9 with 3 cats.  They said: \"\xE6\xBC\xA2\xE5\xAD\x97 "
+            "\xF0\x9F\x98\x80\"\n\tEnd",
+            first, sizeof first / sizeof *first);
     ids_are(tokenizer, "  leading and  double spaces ", second, sizeof second / sizeof *second);
     lb_tokenizer_destroy(tokenizer);
     lb_map_close(&file);

@@ -13,9 +13,10 @@
 
 static void check(lb_unicode_form form, const char *text)
 {
-    utf8proc_uint8_t *(*const reference[])(const utf8proc_uint8_t *) = {
-        [LB_FORM_NFC] = utf8proc_NFC, [LB_FORM_NFD] = utf8proc_NFD, [LB_FORM_NFKC] = utf8proc_NFKC,
-        [LB_FORM_NFKD] = utf8proc_NFKD};
+    utf8proc_uint8_t *(*const reference[])(const utf8proc_uint8_t *) = {[LB_FORM_NFC] = utf8proc_NFC,
+                                                                        [LB_FORM_NFD] = utf8proc_NFD,
+                                                                        [LB_FORM_NFKC] = utf8proc_NFKC,
+                                                                        [LB_FORM_NFKD] = utf8proc_NFKD};
     lb_text out = {0};
     lb_error err;
     assert_int_equal(lb_unicode_normalize(form, text, strlen(text), &out, &err), LB_OK);
@@ -32,8 +33,8 @@ static void test_random_text(void **state)
     (void)state;
     static const struct {
         uint32_t first, count;
-    } ranges[] = {{0x20, 0x5F},    {0xA0, 0x160},   {0x300, 0x70},  {0x1100, 0x100},
-                  {0xAC00, 0x400}, {0x1E00, 0x100}, {0x2100, 0x80}, {0xFB00, 0x50}, {0x1D15E, 0x10}};
+    } ranges[] = {{0x20, 0x5F},    {0xA0, 0x160},  {0x300, 0x70},  {0x1100, 0x100}, {0xAC00, 0x400},
+                  {0x1E00, 0x100}, {0x2100, 0x80}, {0xFB00, 0x50}, {0x1D15E, 0x10}};
     lb_rng rng;
     lb_rng_seed(&rng, 5);
     for (int round = 0; round < 4000; round++) {
@@ -54,14 +55,15 @@ static void test_published_examples(void **state)
     (void)state;
     /* UAX #15, figures 3 to 6: text, NFC. */
     static const char *const examples[][2] = {
-        {"\xE2\x84\xAB", "\xC3\x85"},                                 /* angstrom sign */
-        {"o\xCC\x82", "\xC3\xB4"},                                    /* o + circumflex */
-        {"s\xCC\xA3\xCC\x87", "\xE1\xB9\xA9"},                         /* s + dot below + dot above */
-        {"\xE1\xB8\x8B\xCC\xA3", "\xE1\xB8\x8D\xCC\x87"},              /* d-dot-above + dot below */
+        {"\xE2\x84\xAB", "\xC3\x85"}, /* angstrom sign */
+        {"o\xCC\x82", "\xC3\xB4"}, /* o + circumflex */
+        {"s\xCC\xA3\xCC\x87", "\xE1\xB9\xA9"}, /* s + dot below + dot above */
+        {"\xE1\xB8\x8B\xCC\xA3", "\xE1\xB8\x8D\xCC\x87"}, /* d-dot-above + dot below */
         {"q\xCC\x87\xCC\xA3", "q\xCC\xA3\xCC\x87"}};
     for (size_t i = 0; i < sizeof examples / sizeof *examples; i++) {
         lb_text out = {0};
-        assert_int_equal(lb_unicode_normalize(LB_FORM_NFC, examples[i][0], strlen(examples[i][0]), &out, NULL), LB_OK);
+        assert_int_equal(
+            lb_unicode_normalize(LB_FORM_NFC, examples[i][0], strlen(examples[i][0]), &out, NULL), LB_OK);
         assert_string_equal(out.data, examples[i][1]);
         lb_text_free(&out);
     }

@@ -56,8 +56,8 @@ static inline void same_ids(const uint32_t *got, size_t got_count, const uint32_
     while (i < got_count && i < want_count && got[i] == want[i])
         i++;
     if (i < got_count || i < want_count)
-        fail_msg("%s: \"%s\": %zu ids, wanted %zu; id %zu is %ld, wanted %ld", where, text, got_count, want_count,
-                 i, i < got_count ? (long)got[i] : -1, i < want_count ? (long)want[i] : -1);
+        fail_msg("%s: \"%s\": %zu ids, wanted %zu; id %zu is %ld, wanted %ld", where, text, got_count,
+                 want_count, i, i < got_count ? (long)got[i] : -1, i < want_count ? (long)want[i] : -1);
 }
 
 /* Encodes and compares with a JSON list of ids. */
