@@ -53,7 +53,7 @@ typedef struct lb_quantize_layer {
 } lb_quantize_layer;
 
 typedef struct lb_quantize_result {
-    char recipe[1024];           /* JSON object */
+    char *recipe;                /* JSON object, as it is in the result's config.json */
     lb_quantize_layer *layers;   /* every linear layer of every block, in order */
     size_t layer_count;
     double *block_errors;        /* [block_count]: energy of the difference between the quantized and

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "cli/args.h"
 #include "cli/command.h"
 #include "cli/output.h"
@@ -288,6 +289,17 @@ static bool names_are_known(const quantize_args *args, lb_error *err)
     return true;
 }
 
+/* It is wanted after all the work; that it is not there is better said before. */
+static lb_status check_eval_text(const char *path, lb_error *err)
+{
+    lb_mapping text;
+    if (!path)
+        return LB_OK;
+    LB_TRY(lb_map_open(path, &text, err));
+    lb_map_close(&text);
+    return LB_OK;
+}
+
 int cmd_quantize(int argc, char **argv)
 {
     quantize_args args;
@@ -318,7 +330,9 @@ int cmd_quantize(int argc, char **argv)
     o.dry_run = args.dry_run;
     o.cpu = args.common.cpu;
     o.progress = lb_cli_progress_begin(&bar, args.common.quiet);
-    lb_status st = lb_quantize(&o, &r, &err);
+    lb_status st = check_eval_text(args.eval_text, &err);
+    if (st == LB_OK)
+        st = lb_quantize(&o, &r, &err);
     lb_cli_progress_end(&bar);
     if (st != LB_OK)
         return lb_cli_failed("quantize", &err, true);

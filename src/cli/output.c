@@ -22,6 +22,7 @@ void lb_output_start(void)
             close(got);
     }
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file over the shell's limit: write says so, and we can */
 }
 
 lb_status lb_output_flush(lb_error *err)

@@ -9,7 +9,7 @@
 #include "base/error.h"
 
 /* Call once, first: a closed stdout or stderr must not become the next file that is opened, and a
- * reader that went away must be an error of write, not a silent death. */
+ * reader that went away or a file beyond the size limit must be an error of write, not a silent death. */
 void lb_output_start(void);
 
 /* Pushes what was printed to its reader. A generation that streams calls this for every piece of

@@ -17,7 +17,7 @@
 enum {
     MAX_TEXT_BYTES = 1 << 30,
     BATCH_BYTES = 96 << 20, /* of activations of one model */
-    LOGIT_TOKENS = 32       /* positions whose logits exist at a time */
+    LOGIT_TOKENS = 128      /* positions whose logits exist at a time */
 };
 
 void lb_eval_options_init(lb_eval_options *options)
@@ -245,6 +245,9 @@ static lb_status open_models(evaluation *e, lb_format formats[2], lb_error *err)
     if (!e->compares)
         return LB_OK;
     LB_TRY(lb_forward_open(o->against, e->windows.ctx, kernels, NULL, NULL, &e->reference, err));
+    if (e->windows.ctx > e->reference.weights->config.max_context)
+        return lb_fail(err, LB_EINVAL, "a context of %zu tokens is more than the %zu that %s was made for",
+                       e->windows.ctx, e->reference.weights->config.max_context, o->against);
     if (e->model.weights->config.vocab != e->reference.weights->config.vocab)
         return lb_fail(err, LB_EINVAL, "%s has a vocabulary of %zu, but its reference %s one of %zu", o->model,
                        e->model.weights->config.vocab, o->against, e->reference.weights->config.vocab);

@@ -5,7 +5,7 @@
  * Symmetric (the default): zero = 2^(bits-1) is fixed, and the scale has a sign, so that the code
  * range -2^(bits-1) .. 2^(bits-1)-1 can spend its extra negative code on the side where the group's
  * largest weight lies ("full range", arXiv:2309.05516). Asymmetric ("-asym"): scale > 0 and an integer
- * zero of `bits` bits. Scales are f16 in both.
+ * zero of `bits` bits. Scales are f16 in both. "-sym" may be spelled out; canonical names leave it away.
  *
  * A group's parameters, in this order: scale, zero.
  */

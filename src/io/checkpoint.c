@@ -226,6 +226,31 @@ done:
     return st;
 }
 
+/* Models without a tokenizer_config.json still say which id ends a text, in config.json: that becomes
+ * the tokenizer's eos_token where it names none. */
+static lb_status adopt_eos(lb_checkpoint *c, lb_error *err)
+{
+    const json_t *eos = json_object_get(c->config, "eos_token_id"), *token;
+    size_t i;
+    if (json_is_array(eos))
+        eos = json_array_get(eos, 0);
+    const json_t *named = json_object_get(c->tokenizer_config, "eos_token");
+    if (!c->tokenizer || !json_is_integer(eos) || (named && !json_is_null(named)))
+        return LB_OK;
+    json_array_foreach(json_object_get(c->tokenizer, "added_tokens"), i, token)
+    {
+        const json_t *content = json_object_get(token, "content");
+        if (!json_is_string(content) || json_integer_value(json_object_get(token, "id")) != json_integer_value(eos))
+            continue;
+        if (!c->tokenizer_config)
+            c->tokenizer_config = json_object();
+        if (json_object_set_new(c->tokenizer_config, "eos_token", json_string(json_string_value(content))) != 0)
+            return lb_fail(err, LB_ENOMEM, "%s: no memory for its tokenizer", c->path);
+        return LB_OK;
+    }
+    return LB_OK;
+}
+
 static lb_status open_folder(const char *folder, lb_checkpoint *out, lb_error *err)
 {
     LB_TRY(load_optional(folder, "config.json", MAX_CONFIG_BYTES, &out->config, err));
@@ -237,6 +262,7 @@ static lb_status open_folder(const char *folder, lb_checkpoint *out, lb_error *e
         LB_TRY(load_sentencepiece(folder, &out->tokenizer, err));
     LB_TRY(load_optional(folder, "tokenizer_config.json", MAX_CONFIG_BYTES, &out->tokenizer_config, err));
     LB_TRY(load_chat_template(folder, &out->tokenizer_config, err));
+    LB_TRY(adopt_eos(out, err));
     return open_weights(folder, &out->tensors, err);
 }
 

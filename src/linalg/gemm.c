@@ -45,7 +45,7 @@ static void product_tile(void *arg, size_t begin, size_t end)
 static void multiply(product *p)
 {
     /* Tiles large enough that BLAS's packing of operands stays a small share. */
-    enum { TILE_ROWS = 256, TILE_COLS = 768 };
+    enum { TILE_ROWS = 256, TILE_COLS = 1536 };
     if (p->m == 0 || p->n == 0)
         return;
     p->tile_rows = TILE_ROWS;
@@ -73,6 +73,7 @@ typedef struct gram {
     size_t m, n, tiles;
     const float *x, *y;
     float *h;
+    bool symmetric; /* y is x: the upper triangle is enough */
 } gram;
 
 enum { GRAM_TILE = 256 };
@@ -82,24 +83,34 @@ static void gram_tile(void *arg, size_t begin, size_t end)
     const gram *g = arg;
     lb_blas_prepare();
     for (size_t index = begin; index < end; index++) {
-        size_t row = index / g->tiles * GRAM_TILE, col = index % g->tiles * GRAM_TILE;
-        if (g->x == g->y && col < row)
-            continue; /* symmetric: the upper half is enough */
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)least(GRAM_TILE, g->n - row),
-                    (int)least(GRAM_TILE, g->n - col), (int)g->m, 1.0f, g->x + row, (int)g->n, g->y + col,
-                    (int)g->n, 1.0f, g->h + row * g->n + col, (int)g->n);
+        const size_t row = index / g->tiles * GRAM_TILE, col = index % g->tiles * GRAM_TILE;
+        const int rows = (int)least(GRAM_TILE, g->n - row), cols = (int)least(GRAM_TILE, g->n - col);
+        float *h = g->h + row * g->n + col;
+        if (g->symmetric && col < row)
+            continue;
+        if (g->symmetric && col == row)
+            cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, rows, (int)g->m, 1.0f, g->x + row, (int)g->n, 1.0f,
+                        h, (int)g->n);
+        else
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, cols, (int)g->m, 1.0f, g->x + row, (int)g->n,
+                        g->y + col, (int)g->n, 1.0f, h, (int)g->n);
     }
+}
+
+static void gram_add(gram *g)
+{
+    if (g->m == 0 || g->n == 0)
+        return;
+    g->tiles = (g->n + GRAM_TILE - 1) / GRAM_TILE;
+    lb_parallel_for(g->tiles * g->tiles, 1, gram_tile, g);
 }
 
 void lb_cross_add(size_t m, size_t n, const float *x, const float *y, float *h)
 {
-    if (m == 0 || n == 0)
-        return;
-    gram g = {m, n, (n + GRAM_TILE - 1) / GRAM_TILE, x, y, h};
-    lb_parallel_for(g.tiles * g.tiles, 1, gram_tile, &g);
+    gram_add(&(gram){.m = m, .n = n, .x = x, .y = y, .h = h});
 }
 
 void lb_gram_add(size_t m, size_t n, const float *x, float *h)
 {
-    lb_cross_add(m, n, x, x, h);
+    gram_add(&(gram){.m = m, .n = n, .x = x, .y = x, .h = h, .symmetric = true});
 }

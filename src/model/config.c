@@ -59,17 +59,34 @@ static lb_status read_factors(const json_t *list, const char *where, lb_config *
     return LB_OK;
 }
 
+/* Some models rotate only a part of each head; these blocks rotate all of it. */
+static lb_status check_whole_heads_rotate(const json_t *json, const json_t *parameters, const char *where,
+                                          lb_error *err)
+{
+    double share;
+    LB_TRY(lb_json_double(json, "partial_rotary_factor", 1.0, where, &share, err));
+    LB_TRY(lb_json_double(parameters, "partial_rotary_factor", share, where, &share, err));
+    if (share == 1.0)
+        return LB_OK;
+    return lb_fail(err, LB_EUNSUPPORTED, "%s: partial_rotary_factor is %g; supported is 1", where, share);
+}
+
 static lb_status read_rope(const json_t *json, const char *where, lb_config *c, lb_error *err)
 {
     const char *type;
     const json_t *scaling = json_object_get(json, "rope_scaling");
     const json_t *parameters = json_object_get(json, "rope_parameters"); /* newer spelling of both */
-    const json_t *theta_at = json_is_object(parameters) ? parameters : json;
-    LB_TRY(lb_json_double(theta_at, "rope_theta", 10000.0, where, &c->rope_theta, err));
+    if (scaling && !json_is_null(scaling) && !json_is_object(scaling))
+        return lb_fail(err, LB_EFORMAT, "%s: \"rope_scaling\" is neither an object nor null", where);
+    if (parameters && !json_is_null(parameters) && !json_is_object(parameters))
+        return lb_fail(err, LB_EFORMAT, "%s: \"rope_parameters\" is neither an object nor null", where);
+    LB_TRY(lb_json_double(json, "rope_theta", 10000.0, where, &c->rope_theta, err));
+    LB_TRY(lb_json_double(parameters, "rope_theta", c->rope_theta, where, &c->rope_theta, err));
     if (!(c->rope_theta >= 1.0 && c->rope_theta <= 1e12))
         return lb_fail(err, LB_EFORMAT, "%s: rope_theta is %g", where, c->rope_theta);
     if (json_is_object(parameters))
         scaling = parameters;
+    LB_TRY(check_whole_heads_rotate(json, parameters, where, err));
     if (!json_is_object(scaling))
         return LB_OK;
     LB_TRY(lb_json_string(scaling, "type", "default", where, &type, err));
@@ -80,17 +97,17 @@ static lb_status read_rope(const json_t *json, const char *where, lb_config *c, 
         c->rope_scaling = LB_ROPE_FACTORS;
         return read_factors(json_object_get(scaling, "factors"), where, c, err);
     }
-    LB_TRY(lb_json_double(scaling, "factor", 1.0, where, &c->rope_factor, err));
+    if (strcmp(type, "linear") != 0 && strcmp(type, "llama3") != 0)
+        return lb_fail(err, LB_EUNSUPPORTED,
+                       "%s: rope_scaling of type %.40s is not supported; supported are default, linear, llama3",
+                       where, type);
+    LB_TRY(lb_json_double(scaling, "factor", 0.0, where, &c->rope_factor, err));
     if (!(c->rope_factor >= 1.0 && c->rope_factor <= 1e6))
-        return lb_fail(err, LB_EFORMAT, "%s: rope_scaling factor is %g", where, c->rope_factor);
+        return lb_fail(err, LB_EFORMAT, "%s: rope_scaling factor is %g, want 1 to 1e6", where, c->rope_factor);
     if (strcmp(type, "linear") == 0) {
         c->rope_scaling = LB_ROPE_LINEAR;
         return LB_OK;
     }
-    if (strcmp(type, "llama3") != 0)
-        return lb_fail(err, LB_EUNSUPPORTED,
-                       "%s: rope_scaling of type %.40s is not supported; supported are default, linear, llama3",
-                       where, type);
     c->rope_scaling = LB_ROPE_LLAMA3;
     LB_TRY(lb_json_double(scaling, "low_freq_factor", 1.0, where, &c->rope_low_freq_factor, err));
     LB_TRY(lb_json_double(scaling, "high_freq_factor", 4.0, where, &c->rope_high_freq_factor, err));
@@ -133,6 +150,19 @@ static lb_status read_sizes(const json_t *json, const char *where, lb_config *c,
     return lb_json_size(json, "max_position_embeddings", 1, MAX_CONTEXT, 2048, where, &c->max_context, err);
 }
 
+/* Qwen's configurations may give a sliding window to the layers from max_window_layers on. */
+static lb_status check_full_attention(const json_t *json, const char *where, size_t layers, lb_error *err)
+{
+    bool slides;
+    size_t first;
+    LB_TRY(lb_json_bool(json, "use_sliding_window", false, where, &slides, err));
+    LB_TRY(lb_json_size(json, "max_window_layers", 0, MAX_CONTEXT, 0, where, &first, err));
+    if (slides && first < layers)
+        return lb_fail(err, LB_EUNSUPPORTED, "%s: use_sliding_window is on; supported is attention over the whole "
+                       "context", where);
+    return LB_OK;
+}
+
 lb_status lb_config_read(const json_t *json, const char *where, lb_config *out, lb_error *err)
 {
     lb_config c = {0};
@@ -161,6 +191,8 @@ lb_status lb_config_read(const json_t *json, const char *where, lb_config *out, 
     }
     if (kind->reads_window)
         LB_TRY(lb_json_size(json, "sliding_window", 1, MAX_CONTEXT, 0, where, &c.window, err));
+    else
+        LB_TRY(check_full_attention(json, where, c.layers, err));
     *out = c;
     return LB_OK;
 }

@@ -221,6 +221,39 @@ static lb_status check_all(lb_weights *weights, lb_error *err)
     return LB_OK;
 }
 
+static bool is_known_layer(const lb_config *c, const char *name)
+{
+    size_t layer;
+    char known[128];
+    if (strcmp(name, "model.embed_tokens") == 0 || (!c->tied_embeddings && strcmp(name, "lm_head") == 0))
+        return true;
+    if (sscanf(name, "model.layers.%4zu.", &layer) != 1 || layer >= c->layers)
+        return false;
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
+        lb_linear_name(layer, which, known, sizeof known);
+        if (strcmp(name, known) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* An entry that belongs to no layer would be passed over in silence: the reader would not see what the
+ * writer meant. */
+static lb_status check_layer_formats(const lb_weights *weights, lb_error *err)
+{
+    json_t *formats = (json_t *)(uintptr_t)weights->layer_formats, *value;
+    const char *name;
+    json_object_foreach(formats, name, value) {
+        if (!json_is_string(value))
+            return lb_fail(err, LB_EFORMAT, "%s: quantization_config: the format of layer \"%.100s\" is not a string",
+                           weights->checkpoint.path, name);
+        if (!is_known_layer(&weights->config, name))
+            return lb_fail(err, LB_EFORMAT, "%s: quantization_config names a layer \"%.100s\" that the model does "
+                           "not have", weights->checkpoint.path, name);
+    }
+    return LB_OK;
+}
+
 /* A checkpoint that someone else quantized has weights that we would misread. */
 static lb_status read_quantization(lb_weights *weights, lb_error *err)
 {
@@ -258,6 +291,7 @@ lb_status lb_weights_open(const char *path, lb_weights **out, lb_error *err)
     LB_GO(lb_config_read(w->checkpoint.config, path, &w->config, err));
     LB_GO(read_quantization(w, err));
     LB_GO(check_all(w, err));
+    LB_GO(check_layer_formats(w, err));
     *out = w;
     w = NULL;
 done:

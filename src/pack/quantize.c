@@ -12,8 +12,10 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "calibrate/builtin_text.h"
 #include "io/tokenizer.h"
+#include "pack/plan.h"
 #include "pack/quantized_dir.h"
 #include "quantize/pipeline.h"
 
@@ -64,6 +66,9 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     out->compensate = o->compensate;
     out->seed = o->seed;
     const bool calibrates = out->method->needs_hessian || o->calibration;
+    if (calibrates && (o->samples == 0 || o->seqlen < 2))
+        return lb_fail(err, LB_EINVAL, "calibration wants at least 1 sample of 2 tokens, got %zu of %zu", o->samples,
+                       o->seqlen);
     out->samples = calibrates ? o->samples : 0;
     out->seqlen = calibrates ? o->seqlen : 0;
     for (size_t i = 0; i < o->layer_rule_count; i++)
@@ -119,11 +124,27 @@ static lb_status make_samples(job *j, lb_error *err)
     return st;
 }
 
+/* What an interrupted run has written already. */
+static uint64_t partial_bytes(const char *output)
+{
+    uint64_t bytes = 0;
+    lb_text path = {0};
+    size_t length = strlen(output);
+    while (length > 1 && output[length - 1] == '/')
+        length--;
+    lb_text_add(&path, output, length);
+    lb_text_add_string(&path, ".partial");
+    if (path.failed || lb_directory_bytes(path.data, &bytes, NULL) != LB_OK)
+        bytes = 0;
+    lb_text_free(&path);
+    return bytes;
+}
+
 static lb_status check_output(const job *j, lb_quantize_result *r, lb_error *err)
 {
     uint64_t free_bytes;
-    if (!j->options->output)
-        return j->options->dry_run ? LB_OK : lb_fail(err, LB_EINVAL, "no output was named");
+    if (!j->options->output || !*j->options->output)
+        return j->options->dry_run && !j->options->output ? LB_OK : lb_fail(err, LB_EINVAL, "no output was named");
     char *parent = lb_path_parent(j->options->output);
     if (!parent)
         return lb_fail(err, LB_ENOMEM, "no memory for a name");
@@ -138,7 +159,9 @@ static lb_status check_output(const job *j, lb_quantize_result *r, lb_error *err
     else
         st = lb_free_space(parent, &free_bytes, err);
     /* A little over the tensors' bytes: headers, configuration, tokenizer. */
-    const uint64_t wanted = j->size.all_bytes + j->size.all_bytes / 64 + (1 << 20);
+    uint64_t wanted = j->size.all_bytes + j->size.all_bytes / 64 + (1 << 20);
+    const uint64_t there = j->options->resume ? partial_bytes(j->options->output) : 0;
+    wanted = wanted > there ? wanted - there : 0;
     if (st == LB_OK && free_bytes < wanted)
         st = lb_fail(err, LB_ENOSPC, "%s: the result takes %.1f MB, but only %.1f MB are free there", parent,
                      (double)wanted / 1e6, (double)free_bytes / 1e6);
@@ -146,6 +169,35 @@ static lb_status check_output(const job *j, lb_quantize_result *r, lb_error *err
         r->disk_free_bytes = free_bytes;
     lb_free(parent);
     return st;
+}
+
+/* What lies outside the blocks is copied at the very end: a NaN in it is better found before hours of
+ * work than after. Those of a block are found when it is loaded. */
+static lb_status check_finite(const lb_weights *weights, const char *name, size_t rows, size_t cols, lb_error *err)
+{
+    enum { ROWS = 64 };
+    lb_weight w;
+    float *values;
+    LB_TRY(lb_weights_find(weights, name, rows, cols, &w, err));
+    LB_TRY(lb_alloc_array(&values, ROWS * cols, sizeof *values, name, err));
+    lb_status st = LB_OK;
+    for (size_t row = 0; st == LB_OK && row < rows; row += ROWS)
+        st = lb_weight_read(&w, row, rows - row < ROWS ? rows - row : ROWS, values, err);
+    lb_weight_forget(weights, &w);
+    lb_free(values);
+    return st;
+}
+
+static lb_status check_outer_values(const lb_weights *weights, lb_error *err)
+{
+    const lb_config *c = &weights->config;
+    const char *layer;
+    char name[64];
+    for (size_t i = 0; lb_outer_matrix(c, i, &layer); i++) {
+        snprintf(name, sizeof name, "%s.weight", layer);
+        LB_TRY(check_finite(weights, name, c->vocab, c->hidden, err));
+    }
+    return check_finite(weights, "model.norm.weight", 1, c->hidden, err);
 }
 
 static lb_status check_memory(const job *j, lb_quantize_result *r, lb_error *err)
@@ -157,6 +209,12 @@ static lb_status check_memory(const job *j, lb_quantize_result *r, lb_error *err
                        "fewer --samples or a shorter --seqlen need less", (double)r->memory_bytes / 1e6,
                        (double)available / 1e6);
     return LB_OK;
+}
+
+static int add_to_text(const char *bytes, size_t length, void *text)
+{
+    lb_text_add(text, bytes, length);
+    return ((lb_text *)text)->failed ? -1 : 0;
 }
 
 static uint64_t hash(uint64_t h, const void *data, size_t bytes)
@@ -188,10 +246,8 @@ static json_t *make_record(const job *j)
                      "calibration text", samples_text, "checkpoint format", LB_QUANTIZED_VERSION);
 }
 
-static lb_status describe(const job *j, const lb_layer *layers, lb_quantize_result *r, lb_error *err)
+static void describe(const lb_layer *layers, lb_quantize_result *r)
 {
-    r->layer_count = j->weights->config.layers * LB_BLOCK_LINEARS;
-    LB_TRY(lb_alloc_array(&r->layers, r->layer_count, sizeof *r->layers, "report", err));
     for (size_t i = 0; i < r->layer_count; i++) {
         lb_quantize_layer *to = &r->layers[i];
         const lb_layer *l = &layers[i];
@@ -200,7 +256,6 @@ static lb_status describe(const job *j, const lb_layer *layers, lb_quantize_resu
         snprintf(to->format, sizeof to->format, "%s", l->format.name);
         to->bits_per_weight = 8.0 * (double)lb_format_row_bytes(&l->format, l->cols) / (double)l->cols;
     }
-    return LB_OK;
 }
 
 static lb_status work(job *j, lb_quantize_result *r, lb_error *err)
@@ -218,6 +273,8 @@ static lb_status work(job *j, lb_quantize_result *r, lb_error *err)
     LB_GO(lb_alloc_array(&layers, blocks * LB_BLOCK_LINEARS, sizeof *layers, "layers", err));
     LB_GO(lb_alloc_array(&reports, blocks, sizeof *reports, "report", err));
     LB_GO(lb_alloc_array(&r->block_errors, blocks, sizeof *r->block_errors, "report", err));
+    r->layer_count = blocks * LB_BLOCK_LINEARS;
+    LB_GO(lb_alloc_array(&r->layers, r->layer_count, sizeof *r->layers, "report", err));
     LB_GO(lb_quantized_dir_open(j->options->output, j->weights, &j->recipe, record, j->options->resume, &j->dir, err));
     r->resumed_blocks = lb_quantized_dir_done(j->dir);
     lb_pipeline pipeline = {.weights = j->weights,
@@ -237,7 +294,7 @@ static lb_status work(job *j, lb_quantize_result *r, lb_error *err)
     r->block_count = blocks;
     for (size_t i = 0; i < blocks; i++)
         r->block_errors[i] = reports[i].output_error;
-    LB_GO(describe(j, layers, r, err));
+    describe(layers, r);
 done:
     json_decref(record);
     lb_free(layers);
@@ -245,12 +302,19 @@ done:
     return st;
 }
 
-static void summarize(const job *j, lb_quantize_result *r)
+/* Before the work: nothing of a report may fail once the result has its name. */
+static lb_status print_recipe(const job *j, lb_quantize_result *r, lb_error *err)
 {
     json_t *recipe = lb_recipe_json(&j->recipe);
-    const size_t length = recipe ? json_dumpb(recipe, r->recipe, sizeof r->recipe - 1, JSON_SORT_KEYS | JSON_COMPACT) : 0;
-    snprintf(r->recipe + (length < sizeof r->recipe ? length : 0), length < sizeof r->recipe ? 1 : 3, "{}");
+    lb_text text = {0};
+    const int failed = !recipe || json_dump_callback(recipe, add_to_text, &text, JSON_SORT_KEYS | JSON_COMPACT) != 0;
     json_decref(recipe);
+    r->recipe = text.data;
+    return failed || text.failed ? lb_fail(err, LB_ENOMEM, "no memory to describe the recipe") : LB_OK;
+}
+
+static void summarize(const job *j, lb_quantize_result *r)
+{
     r->weights = j->size.all_weights;
     r->bytes = j->size.all_bytes;
     r->quantized_weights = j->size.quantized_weights;
@@ -280,6 +344,8 @@ lb_status lb_quantize(const lb_quantize_options *options, lb_quantize_result *re
     LB_GO(check_tokenizer(&j, err));
     LB_GO(make_samples(&j, err));
     LB_GO(check_memory(&j, &r, err));
+    LB_GO(check_outer_values(j.weights, err));
+    LB_GO(print_recipe(&j, &r, err));
     if (!options->dry_run)
         LB_GO(work(&j, &r, err));
     summarize(&j, &r);
@@ -297,6 +363,7 @@ done:
 
 void lb_quantize_result_free(lb_quantize_result *result)
 {
+    lb_free(result->recipe);
     lb_free(result->layers);
     lb_free(result->block_errors);
     *result = (lb_quantize_result){0};

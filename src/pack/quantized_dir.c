@@ -182,8 +182,10 @@ static lb_status save_errors(const lb_quantized_dir *dir, size_t k, const lb_lay
     char *path = errors_path(dir, k);
     json_t *errors = json_object();
     lb_status st = path && errors ? LB_OK : no_memory(err);
-    for (size_t i = 0; st == LB_OK && i < count; i++)
-        json_object_set_new(errors, layers[i].name, json_real(layers[i].relative_error));
+    for (size_t i = 0; st == LB_OK && i < count; i++) {
+        if (json_object_set_new(errors, layers[i].name, json_real(layers[i].relative_error)) != 0)
+            st = no_memory(err);
+    }
     if (st == LB_OK)
         st = lb_json_save(path, errors, err);
     json_decref(errors);
@@ -334,16 +336,16 @@ static lb_status write_index(const lb_quantized_dir *dir, lb_error *err)
     uint64_t bytes = 0;
     lb_status st = map ? LB_OK : no_memory(err);
     for (size_t k = 0; st == LB_OK && k < count; k++) {
-        lb_tensor_set set;
+        lb_tensor_set set = {0};
         char *path = shard_path(dir, k);
         const char *paths[] = {path};
         st = path ? lb_safetensors_open(paths, 1, &set, err) : no_memory(err);
         for (size_t i = 0; st == LB_OK && i < set.count; i++) {
-            json_object_set_new(map, set.tensors[i].name, json_string(lb_path_base(path)));
+            if (json_object_set_new(map, set.tensors[i].name, json_string(lb_path_base(path))) != 0)
+                st = no_memory(err);
             bytes += set.tensors[i].bytes;
         }
-        if (st == LB_OK)
-            lb_tensor_set_free(&set);
+        lb_tensor_set_free(&set);
         lb_free(path);
     }
     char *path = lb_path_join(dir->partial, "model.safetensors.index.json");
@@ -357,24 +359,35 @@ static lb_status write_index(const lb_quantized_dir *dir, lb_error *err)
     return st;
 }
 
-/* The source's configuration, and beside it all that a reader needs to know of the codes. */
-static lb_status write_config(const lb_quantized_dir *dir, lb_error *err)
+/* {"model.layers.0.self_attn.q_proj": "int4-g128"} of every layer that is packed; NULL without memory. */
+static json_t *layer_formats(const lb_quantized_dir *dir)
 {
     const lb_config *c = &dir->weights->config;
-    json_t *layers = json_object(), *config = json_deep_copy(dir->weights->checkpoint.config);
+    json_t *layers = json_object();
     const char *outer;
     char name[128];
+    int failed = 0;
     for (size_t i = 0; i < c->layers * LB_BLOCK_LINEARS; i++) {
         lb_linear_name(i / LB_BLOCK_LINEARS, (unsigned)(i % LB_BLOCK_LINEARS), name, sizeof name);
         const lb_format *f = lb_recipe_format(dir->recipe, name, &dir->recipe->format, NULL);
         if (!lb_format_is_float(f))
-            json_object_set_new(layers, name, json_string(f->name));
+            failed |= json_object_set_new(layers, name, json_string(f->name));
     }
     for (size_t i = 0; lb_outer_matrix(c, i, &outer); i++) {
         const lb_format *f = lb_outer_format(dir->recipe, outer);
         if (f && !lb_format_is_float(f))
-            json_object_set_new(layers, outer, json_string(f->name));
+            failed |= json_object_set_new(layers, outer, json_string(f->name));
     }
+    if (!failed)
+        return layers;
+    json_decref(layers);
+    return NULL;
+}
+
+/* The source's configuration, and beside it all that a reader needs to know of the codes. */
+static lb_status write_config(const lb_quantized_dir *dir, lb_error *err)
+{
+    json_t *layers = layer_formats(dir), *config = json_deep_copy(dir->weights->checkpoint.config);
     json_t *recipe = lb_recipe_json(dir->recipe);
     json_t *quantization =
         layers && recipe ? json_pack("{s:s, s:i, s:O, s:O}", "quant_method", "lowbit", "format_version",
@@ -383,9 +396,10 @@ static lb_status write_config(const lb_quantized_dir *dir, lb_error *err)
     char *path = lb_path_join(dir->partial, "config.json");
     lb_status st = config && quantization && path ? LB_OK : no_memory(err);
     if (st == LB_OK) {
-        json_object_set_new(config, "tie_word_embeddings", json_boolean(c->tied_embeddings));
-        json_object_set(config, "quantization_config", quantization);
-        st = lb_json_save(path, config, err);
+        const bool tied = dir->weights->config.tied_embeddings;
+        const int failed = json_object_set_new(config, "tie_word_embeddings", json_boolean(tied)) |
+                           json_object_set(config, "quantization_config", quantization);
+        st = failed ? no_memory(err) : lb_json_save(path, config, err);
     }
     json_decref(quantization);
     json_decref(recipe);

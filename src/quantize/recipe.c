@@ -55,6 +55,16 @@ void lb_recipe_default(lb_recipe *out)
     (void)lb_format_parse("int4-g128", &out->format, NULL);
 }
 
+/* Layer names are ASCII, and JSON could not hold other bytes that are not UTF-8. */
+static bool is_plain(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] < 0x20 || text[i] > 0x7e)
+            return false;
+    }
+    return true;
+}
+
 lb_status lb_recipe_add_rule(lb_recipe *recipe, const char *text, lb_error *err)
 {
     const char *equals = strchr(text, '=');
@@ -67,6 +77,8 @@ lb_status lb_recipe_add_rule(lb_recipe *recipe, const char *text, lb_error *err)
     if (length >= sizeof rule->pattern)
         return lb_fail(err, LB_EINVAL, "the pattern of layer rule \"%.60s...\" is too long", text);
     LB_TRY(lb_format_parse(equals + 1, &rule->format, err));
+    if (!is_plain(text, length))
+        return lb_fail(err, LB_EINVAL, "layer rule \"%.60s\": a pattern consists of ASCII characters", text);
     memcpy(rule->pattern, text, length);
     rule->pattern[length] = '\0';
     recipe->rule_count++;
@@ -94,16 +106,21 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
                              recipe->method->name, "fit", recipe->fit == LB_FIT_SEARCH ? "search" : "range",
                              "samples", (json_int_t)recipe->samples, "seqlen", (json_int_t)recipe->seqlen, "seed",
                              (json_int_t)recipe->seed);
-    if (json && recipe->method->needs_hessian) {
-        json_object_set_new(json, "order", json_string(order_names[recipe->order]));
-        json_object_set_new(json, "damp", json_real(recipe->damp));
-        json_object_set_new(json, "compensate", json_real(recipe->compensate));
+    int failed = json == NULL;
+    if (recipe->method->needs_hessian) {
+        failed |= json_object_set_new(json, "order", json_string(order_names[recipe->order]));
+        failed |= json_object_set_new(json, "damp", json_real(recipe->damp));
+        failed |= json_object_set_new(json, "compensate", json_real(recipe->compensate));
     }
-    if (json && recipe->rule_count) {
+    if (recipe->rule_count) {
         json_t *rules = json_array();
         for (size_t i = 0; i < recipe->rule_count; i++)
-            json_array_append_new(rules, json_sprintf("%s=%s", recipe->rules[i].pattern, recipe->rules[i].format.name));
-        json_object_set_new(json, "layer_rules", rules);
+            failed |= json_array_append_new(rules, json_sprintf("%s=%s", recipe->rules[i].pattern,
+                                                                recipe->rules[i].format.name));
+        failed |= json_object_set_new(json, "layer_rules", rules);
     }
-    return json;
+    if (!failed)
+        return json;
+    json_decref(json);
+    return NULL;
 }

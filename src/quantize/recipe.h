@@ -49,7 +49,8 @@ lb_status lb_recipe_add_rule(lb_recipe *recipe, const char *text, lb_error *err)
 const lb_format *lb_recipe_format(const lb_recipe *recipe, const char *layer, const lb_format *otherwise,
                                   size_t *rule);
 
-/* What goes into the checkpoint's quantization_config, and identifies an interrupted run. */
+/* What goes into the checkpoint's quantization_config, and identifies an interrupted run. NULL when there
+ * is no memory, or a rule's pattern is not UTF-8. */
 json_t *lb_recipe_json(const lb_recipe *recipe);
 
 lb_status lb_order_parse(const char *name, lb_order *out, lb_error *err);

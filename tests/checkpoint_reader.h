@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT
+ * A second reader of what lowbit writes, made from docs/checkpoint.md alone: it shares no code with the
+ * library (JSON apart). Slow and obvious: weights come out as double, one bit after the other. */
+#ifndef LB_TESTS_CHECKPOINT_READER_H
+#define LB_TESTS_CHECKPOINT_READER_H
+
+#include <jansson.h>
+#include <math.h>
+
+#include "scratch.h"
+
+typedef struct reader_tensor {
+    char name[160], type[8], file[96];
+    size_t rank, shape[2], bytes;
+    const unsigned char *data;
+} reader_tensor;
+
+enum { READER_FILES = 16, READER_TENSORS = 256 };
+
+typedef struct reader {
+    json_t *config, *index;
+    char *files[READER_FILES];
+    size_t file_count;
+    reader_tensor tensors[READER_TENSORS];
+    size_t count, bytes; /* bytes: of all tensors */
+} reader;
+
+static inline json_t *reader_json(const char *folder, const char *file)
+{
+    char path[SCRATCH_PATH_BYTES];
+    json_error_t problem;
+    snprintf(path, sizeof path, "%s/%s", folder, file);
+    json_t *json = json_load_file(path, JSON_REJECT_DUPLICATES, &problem);
+    if (!json)
+        fail_msg("%s: %s", path, problem.text);
+    return json;
+}
+
+/* One safetensors file: 8 bytes of header length, the header, the data without holes. */
+static inline void reader_add_file(reader *r, const char *folder, const char *file)
+{
+    char path[SCRATCH_PATH_BYTES];
+    size_t size = 0, header = 0, end = 0;
+    const char *name;
+    json_t *entry;
+    snprintf(path, sizeof path, "%s/%s", folder, file);
+    char *data = scratch_read(path, &size);
+    if (!data || size < 8 || r->file_count == READER_FILES)
+        fail_msg("cannot read %s", path);
+    r->files[r->file_count++] = data;
+    for (int i = 7; i >= 0; i--)
+        header = header << 8 | (unsigned char)data[i];
+    assert_int_equal(header % 8, 0);
+    assert_true(header <= size - 8);
+    json_t *json = json_loadb(data + 8, header, JSON_REJECT_DUPLICATES, NULL);
+    assert_non_null(json);
+    json_object_foreach(json, name, entry) {
+        if (strcmp(name, "__metadata__") == 0) {
+            assert_string_equal(json_string_value(json_object_get(entry, "format")), "lowbit");
+            continue;
+        }
+        assert_true(r->count < READER_TENSORS);
+        reader_tensor *t = &r->tensors[r->count++];
+        const json_t *shape = json_object_get(entry, "shape"), *offsets = json_object_get(entry, "data_offsets");
+        const size_t from = (size_t)json_integer_value(json_array_get(offsets, 0));
+        const size_t to = (size_t)json_integer_value(json_array_get(offsets, 1));
+        snprintf(t->name, sizeof t->name, "%s", name);
+        snprintf(t->file, sizeof t->file, "%s", file);
+        snprintf(t->type, sizeof t->type, "%s", json_string_value(json_object_get(entry, "dtype")));
+        t->rank = json_array_size(shape);
+        assert_in_range(t->rank, 1, 2);
+        for (size_t i = 0; i < t->rank; i++)
+            t->shape[i] = (size_t)json_integer_value(json_array_get(shape, i));
+        assert_true(from <= to && to <= size - 8 - header);
+        t->data = (unsigned char *)data + 8 + header + from;
+        t->bytes = to - from;
+        r->bytes += t->bytes;
+        end = to > end ? to : end;
+    }
+    assert_int_equal(8 + header + end, size);
+    json_decref(json);
+}
+
+static inline const reader_tensor *reader_find(const reader *r, const char *name)
+{
+    for (size_t i = 0; i < r->count; i++)
+        if (strcmp(r->tensors[i].name, name) == 0)
+            return &r->tensors[i];
+    return NULL;
+}
+
+static inline const reader_tensor *reader_get(const reader *r, const char *name, const char *type)
+{
+    const reader_tensor *t = reader_find(r, name);
+    if (!t || strcmp(t->type, type) != 0)
+        fail_msg("there is no tensor %s of type %s", name, type);
+    return t;
+}
+
+static inline reader *reader_open(const char *folder, size_t blocks)
+{
+    reader *r = calloc(1, sizeof *r);
+    const char *name;
+    json_t *value;
+    assert_non_null(r);
+    r->config = reader_json(folder, "config.json");
+    r->index = reader_json(folder, "model.safetensors.index.json");
+    for (size_t k = 1; k <= blocks + 1; k++) {
+        char file[64];
+        snprintf(file, sizeof file, "model-%05zu-of-%05zu.safetensors", k, blocks + 1);
+        reader_add_file(r, folder, file);
+    }
+    json_t *map = json_object_get(r->index, "weight_map");
+    assert_int_equal(json_object_size(map), r->count);
+    json_object_foreach(map, name, value) {
+        const reader_tensor *t = reader_find(r, name);
+        assert_non_null(t);
+        assert_string_equal(t->file, json_string_value(value));
+    }
+    const json_t *total = json_object_get(json_object_get(r->index, "metadata"), "total_size");
+    assert_int_equal(json_integer_value(total), r->bytes);
+    return r;
+}
+
+static inline void reader_close(reader *r)
+{
+    json_decref(r->config);
+    json_decref(r->index);
+    for (size_t i = 0; i < r->file_count; i++)
+        free(r->files[i]);
+    free(r);
+}
+
+static inline double reader_half(const unsigned char *at)
+{
+    const unsigned bits = (unsigned)at[0] | (unsigned)at[1] << 8;
+    const unsigned exponent = bits >> 10 & 31, fraction = bits & 1023;
+    const double sign = bits >> 15 ? -1.0 : 1.0;
+    if (exponent == 31)
+        return fraction ? NAN : sign * INFINITY;
+    return sign * (exponent ? ldexp(1024 + fraction, (int)exponent - 25) : ldexp(fraction, -24));
+}
+
+/* Bits [i * width, (i + 1) * width) of a row, the lowest bit of a byte first. */
+static inline unsigned reader_code(const unsigned char *row, size_t i, unsigned width)
+{
+    unsigned code = 0;
+    for (unsigned b = 0; b < width; b++) {
+        const size_t at = i * width + b;
+        code |= ((unsigned)row[at / 8] >> at % 8 & 1u) << b;
+    }
+    return code;
+}
+
+/* The format of a layer in quantization_config.layers, taken apart; false when the layer is float. */
+static inline bool reader_format(const reader *r, const char *layer, unsigned *width, size_t *group, bool *asymmetric)
+{
+    const json_t *q = json_object_get(r->config, "quantization_config");
+    const char *name = json_string_value(json_object_get(json_object_get(q, "layers"), layer));
+    char tail[16] = "";
+    if (!name)
+        return false;
+    *group = 0;
+    if (sscanf(name, "int%u-g%zu%15s", width, group, tail) < 2)
+        assert_true(sscanf(name, "int%u-row%15s", width, tail) >= 1);
+    *asymmetric = strcmp(tail, "-asym") == 0;
+    assert_true(*asymmetric || tail[0] == '\0');
+    return true;
+}
+
+/* The weight LAYER.weight [rows, cols] in double: packed or float. */
+static inline double *reader_weight(const reader *r, const char *layer, size_t rows, size_t cols)
+{
+    char name[192];
+    unsigned width;
+    size_t group;
+    bool asymmetric;
+    double *out = malloc(rows * cols * sizeof *out);
+    assert_non_null(out);
+    if (!reader_format(r, layer, &width, &group, &asymmetric)) {
+        snprintf(name, sizeof name, "%s.weight", layer);
+        const reader_tensor *t = reader_find(r, name);
+        assert_non_null(t);
+        assert_int_equal(t->shape[0], rows);
+        for (size_t i = 0; i < rows * cols; i++) {
+            float value;
+            if (strcmp(t->type, "F16") == 0) {
+                out[i] = reader_half(t->data + 2 * i);
+                continue;
+            }
+            unsigned char bytes[4] = {0};
+            const size_t wide = strcmp(t->type, "BF16") == 0 ? 2 : 4;
+            memcpy(bytes + 4 - wide, t->data + wide * i, wide);
+            memcpy(&value, bytes, 4);
+            out[i] = (double)value;
+        }
+        return out;
+    }
+    group = group ? group : cols;
+    const size_t groups = (cols + group - 1) / group;
+    snprintf(name, sizeof name, "%s.weight.codes", layer);
+    const reader_tensor *codes = reader_get(r, name, "U8");
+    snprintf(name, sizeof name, "%s.weight.scales", layer);
+    const reader_tensor *scales = reader_get(r, name, "F16"), *zeros = NULL;
+    snprintf(name, sizeof name, "%s.weight.zeros", layer);
+    if (asymmetric)
+        zeros = reader_get(r, name, "U8");
+    else
+        assert_null(reader_find(r, name));
+    assert_int_equal(codes->shape[0], rows);
+    assert_int_equal(codes->shape[1], (cols * width + 7) / 8);
+    assert_int_equal(scales->shape[1], groups);
+    for (size_t row = 0; row < rows; row++) {
+        for (size_t c = 0; c < cols; c++) {
+            const size_t g = c / group;
+            const unsigned code = reader_code(codes->data + row * codes->shape[1], c, width);
+            const unsigned zero =
+                zeros ? reader_code(zeros->data + row * zeros->shape[1], g, width) : 1u << (width - 1);
+            out[row * cols + c] = reader_half(scales->data + 2 * (row * groups + g)) * ((double)code - (double)zero);
+        }
+    }
+    return out;
+}
+
+#endif
