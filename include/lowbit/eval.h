@@ -28,16 +28,16 @@ typedef enum lb_protocol {
 } lb_protocol;
 
 typedef struct lb_eval_options {
-    size_t struct_size;     /* sizeof(lb_eval_options) */
+    size_t struct_size; /* sizeof(lb_eval_options) */
     const char *model;
-    const char *against;    /* reference model, or NULL */
-    const char *text;       /* file */
+    const char *against; /* reference model, or NULL */
+    const char *text; /* file */
     lb_protocol protocol;
-    size_t ctx;             /* 0: 2048 (half: 512), or the model's maximum where that is less */
-    size_t tokens;          /* keep the first so many ids; 0: all */
-    const char *weights;    /* round the linear layers of `model` to this format first (RTN); NULL */
-    const char *act;        /* round the inputs of its linear layers to this format; NULL */
-    const char *cpu;        /* cap of the instruction sets; NULL: the best */
+    size_t ctx; /* 0: 2048 (half: 512), or the model's maximum where that is less */
+    size_t tokens; /* keep the first so many ids; 0: all */
+    const char *weights; /* round the linear layers of `model` to this format first (RTN); NULL */
+    const char *act; /* round the inputs of its linear layers to this format; NULL */
+    const char *cpu; /* cap of the instruction sets; NULL: the best */
     lb_progress progress;
 } lb_eval_options;
 
@@ -51,7 +51,7 @@ typedef struct lb_score {
 
 typedef struct lb_eval_result {
     size_t ctx, windows, tokens; /* tokens: scored positions */
-    lb_score model, reference;   /* reference: only with `against` */
+    lb_score model, reference; /* reference: only with `against` */
     /* Over the same positions, KL(reference || model) in nats. */
     double kl_mean, kl_stderr, kl_median, kl_p99;
     double top1_agreement, top1_stderr; /* per cent */

@@ -20,24 +20,24 @@ extern "C" {
 #endif
 
 typedef struct lb_quantize_options {
-    size_t struct_size;   /* sizeof(lb_quantize_options), so that fields can be added */
-    const char *model;    /* Hugging Face folder or GGUF file */
-    const char *output;   /* folder to make; must not exist. NULL with dry_run: not checked */
-    const char *format;   /* "int4-g128", ... */
-    const char *method;   /* "rtn", "gptq" */
-    const char *fit;      /* "search" (importance-weighted) or "range" (extremes only) */
-    const char *order;    /* GPTQ's column order: "group", "act", "none" */
-    double damp;          /* added to the Hessian's diagonal, as a share of its mean; 0..10 */
-    double compensate;    /* GPTQ: how much of the error of earlier layers each layer is asked to undo, 0..1 */
+    size_t struct_size; /* sizeof(lb_quantize_options), so that fields can be added */
+    const char *model; /* Hugging Face folder or GGUF file */
+    const char *output; /* folder to make; must not exist. NULL with dry_run: not checked */
+    const char *format; /* "int4-g128", ... */
+    const char *method; /* "rtn", "gptq" */
+    const char *fit; /* "search" (importance-weighted) or "range" (extremes only) */
+    const char *order; /* GPTQ's column order: "group", "act", "none" */
+    double damp; /* added to the Hessian's diagonal, as a share of its mean; 0..10 */
+    double compensate; /* GPTQ: how much of the error of earlier layers each layer is asked to undo, 0..1 */
     const char *calibration; /* text file; NULL: the built-in text for methods that need one, and no
                               * calibration for the others */
-    size_t samples, seqlen;  /* calibration windows and tokens in each */
+    size_t samples, seqlen; /* calibration windows and tokens in each */
     uint64_t seed;
     const char *const *layer_rules; /* "PATTERN=FORMAT"; the last that matches wins */
     size_t layer_rule_count;
     bool resume;
-    bool dry_run;         /* everything up to the first minute of work, then stop */
-    const char *cpu;      /* cap of the instruction sets: "ref", "avx2", "avx512"; NULL: the best */
+    bool dry_run; /* everything up to the first minute of work, then stop */
+    const char *cpu; /* cap of the instruction sets: "ref", "avx2", "avx512"; NULL: the best */
     lb_progress progress;
 } lb_quantize_options;
 
@@ -53,21 +53,21 @@ typedef struct lb_quantize_layer {
 } lb_quantize_layer;
 
 typedef struct lb_quantize_result {
-    char *recipe;                /* JSON object, as it is in the result's config.json */
-    lb_quantize_layer *layers;   /* every linear layer of every block, in order */
+    char *recipe; /* JSON object, as it is in the result's config.json */
+    lb_quantize_layer *layers; /* every linear layer of every block, in order */
     size_t layer_count;
-    double *block_errors;        /* [block_count]: energy of the difference between the quantized and
+    double *block_errors; /* [block_count]: energy of the difference between the quantized and
                                   * the original activations after the block; NaN without calibration */
     size_t block_count;
     uint64_t weights, quantized_weights;
     uint64_t bytes, quantized_bytes; /* of tensor data */
-    uint64_t file_bytes;         /* of all files; 0 in a dry run */
-    double bits_per_weight;      /* 8 * bytes / weights: embeddings and norms included */
+    uint64_t file_bytes; /* of all files; 0 in a dry run */
+    double bits_per_weight; /* 8 * bytes / weights: embeddings and norms included */
     double quantized_bits_per_weight; /* the same of quantized layers alone */
-    size_t samples, seqlen;      /* calibration windows really used */
-    size_t resumed_blocks;       /* taken over from an interrupted run */
+    size_t samples, seqlen; /* calibration windows really used */
+    size_t resumed_blocks; /* taken over from an interrupted run */
     double seconds_load, seconds_capture, seconds_hessian, seconds_solve, seconds_write, seconds;
-    size_t memory_bytes;         /* estimate made beforehand, without the mapped model */
+    size_t memory_bytes; /* estimate made beforehand, without the mapped model */
     size_t disk_free_bytes;
     size_t peak_rss_bytes;
 } lb_quantize_result;

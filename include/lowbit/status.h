@@ -24,14 +24,14 @@ extern "C" {
 /* Values are part of the ABI: never reused, only added. */
 typedef enum lb_status {
     LB_OK = 0,
-    LB_EINVAL = 1,       /* the caller asked for something that makes no sense */
-    LB_EIO = 2,          /* the operating system refused: open, read, write, map */
-    LB_ENOMEM = 3,       /* an allocation failed, or would overflow */
-    LB_EFORMAT = 4,      /* a file is malformed: truncated, inconsistent, hostile */
+    LB_EINVAL = 1, /* the caller asked for something that makes no sense */
+    LB_EIO = 2, /* the operating system refused: open, read, write, map */
+    LB_ENOMEM = 3, /* an allocation failed, or would overflow */
+    LB_EFORMAT = 4, /* a file is malformed: truncated, inconsistent, hostile */
     LB_EUNSUPPORTED = 5, /* a file is well formed, but of a kind that lowbit does not handle */
-    LB_ECANCELED = 6,    /* the progress callback asked to stop; what was done is kept */
-    LB_EEXIST = 7,       /* the output already exists */
-    LB_ENOSPC = 8        /* no room left on the device, or not enough for what will be written */
+    LB_ECANCELED = 6, /* the progress callback asked to stop; what was done is kept */
+    LB_EEXIST = 7, /* the output already exists */
+    LB_ENOSPC = 8 /* no room left on the device, or not enough for what will be written */
 } lb_status;
 
 typedef struct lb_error {

@@ -35,8 +35,8 @@ LB_API bool lb_tokenizer_adds_bos(const lb_tokenizer *tokenizer);
 LB_API bool lb_tokenizer_is_end(const lb_tokenizer *tokenizer, uint32_t id);
 
 typedef enum lb_encode_flags {
-    LB_ENCODE_PLAIN = 0,        /* special tokens spelled out in the text are ordinary text */
-    LB_ENCODE_DEFAULT_BOS = 1,  /* BOS at the start where the tokenizer adds one by default */
+    LB_ENCODE_PLAIN = 0, /* special tokens spelled out in the text are ordinary text */
+    LB_ENCODE_DEFAULT_BOS = 1, /* BOS at the start where the tokenizer adds one by default */
     LB_ENCODE_PARSE_SPECIAL = 2 /* "<|im_start|>" in the text becomes its id */
 } lb_encode_flags;
 

@@ -26,7 +26,7 @@ static char model_found[3 * 16 + 1] = "unknown";
 #define BIT(n) (UINT32_C(1) << (n))
 
 static const uint32_t LEAF1_ECX_AVX2 = BIT(12) | BIT(27) | BIT(28) | BIT(29); /* FMA OSXSAVE AVX F16C */
-static const uint32_t LEAF7_EBX_AVX2 = BIT(5) | BIT(8);                       /* AVX2 BMI2 */
+static const uint32_t LEAF7_EBX_AVX2 = BIT(5) | BIT(8); /* AVX2 BMI2 */
 static const uint32_t LEAF7_EBX_AVX512 = BIT(16) | BIT(17) | BIT(30) | BIT(31); /* F DQ BW VL */
 static const uint32_t LEAF7_ECX_VNNI = BIT(11);
 static const uint32_t SAVED_YMM = BIT(1) | BIT(2);

@@ -41,8 +41,8 @@ lb_status lb_fail_at(lb_error *err, lb_status status, const char *format, ...)
         if (used > sizeof err->msg / 2)
             used = sizeof err->msg / 2;
         err->status = status;
-        snprintf(err->msg, sizeof err->msg, "%.*s: %.*s", (int)used, where,
-                 (int)(sizeof err->msg - used - 3), what);
+        snprintf(err->msg, sizeof err->msg, "%.*s: %.*s", (int)used, where, (int)(sizeof err->msg - used - 3),
+                 what);
         make_printable(err->msg);
     }
     return status;

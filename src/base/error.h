@@ -16,19 +16,19 @@ lb_status lb_fail_at(lb_error *err, lb_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Passes a failure up: LB_TRY(lb_open(..., err)); */
-#define LB_TRY(call)                         \
-    do {                                     \
-        lb_status lb_try_status = (call);    \
-        if (lb_try_status != LB_OK)          \
-            return lb_try_status;            \
+#define LB_TRY(call) \
+    do { \
+        lb_status lb_try_status = (call); \
+        if (lb_try_status != LB_OK) \
+            return lb_try_status; \
     } while (0)
 
 /* The same inside a function that cleans up under the label `done`, with a variable `st`. */
-#define LB_GO(call)              \
-    do {                         \
-        st = (call);             \
-        if (st != LB_OK)         \
-            goto done;           \
+#define LB_GO(call) \
+    do { \
+        st = (call); \
+        if (st != LB_OK) \
+            goto done; \
     } while (0)
 
 /* Reports progress; LB_ECANCELED (with a sentence) when the callback asks to stop. */

@@ -27,13 +27,13 @@ typedef struct loop {
 
 static struct {
     pthread_mutex_t owner; /* held by the thread whose loop runs */
-    pthread_mutex_t lock;  /* guards what follows */
+    pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t work, rest;
     loop *current; /* NULL: nothing to join */
     unsigned started, wanted;
-    unsigned inside;          /* helpers that joined the current loop */
-    atomic_uint announced;    /* counts loops: what idle helpers watch */
-    atomic_uint inside_hint;  /* `inside`, for looking without the lock */
+    unsigned inside; /* helpers that joined the current loop */
+    atomic_uint announced; /* counts loops: what idle helpers watch */
+    atomic_uint inside_hint; /* `inside`, for looking without the lock */
 } pool = {.owner = PTHREAD_MUTEX_INITIALIZER,
           .lock = PTHREAD_MUTEX_INITIALIZER,
           .work = PTHREAD_COND_INITIALIZER,

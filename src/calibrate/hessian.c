@@ -63,7 +63,8 @@ void lb_hessian_importance(const lb_hessian *hessian, float *out)
     }
 }
 
-lb_status lb_hessian_energy(const lb_hessian *hessian, const float *d, size_t rows, double *out, lb_error *err)
+lb_status lb_hessian_energy(const lb_hessian *hessian, const float *d, size_t rows, double *out,
+                            lb_error *err)
 {
     const size_t n = hessian->n;
     float *dh;

@@ -12,7 +12,7 @@
 
 typedef struct lb_hessian {
     size_t n, tokens;
-    float *h;     /* [n, n]; sums until lb_hessian_finish, which makes it symmetric and a mean */
+    float *h; /* [n, n]; sums until lb_hessian_finish, which makes it symmetric and a mean */
     float *drift; /* [n, n] E, or NULL */
 } lb_hessian;
 
@@ -30,6 +30,7 @@ void lb_hessian_importance(const lb_hessian *hessian, float *out);
 
 /* tr(D H D^T) of D [rows, n]: the expected squared output error of an error D in the weights. Needs
  * rows * n floats of memory. */
-lb_status lb_hessian_energy(const lb_hessian *hessian, const float *d, size_t rows, double *out, lb_error *err);
+lb_status lb_hessian_energy(const lb_hessian *hessian, const float *d, size_t rows, double *out,
+                            lb_error *err);
 
 #endif

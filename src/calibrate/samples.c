@@ -63,10 +63,11 @@ lb_status lb_samples_create(const lb_tokenizer *tokenizer, const char *text, siz
     const uint32_t bos = lb_tokenizer_adds_bos(tokenizer) ? lb_tokenizer_bos(tokenizer) : UINT32_MAX;
     lb_status st;
     if (length < 2 || count == 0)
-        st = lb_fail(err, LB_EINVAL, "calibration wants at least 1 sample of 2 tokens, got %zu of %zu", count, length);
-    else if (available < length)
-        st = lb_fail(err, LB_EINVAL, "the calibration text has %zu tokens, less than one sample of %zu", available,
+        st = lb_fail(err, LB_EINVAL, "calibration wants at least 1 sample of 2 tokens, got %zu of %zu", count,
                      length);
+    else if (available < length)
+        st = lb_fail(err, LB_EINVAL, "the calibration text has %zu tokens, less than one sample of %zu",
+                     available, length);
     else
         st = cut(ids, available, count, length, bos, seed, out, err);
     lb_ids_free(ids);

@@ -34,8 +34,13 @@ static const lb_arg options[] = {
      .help = "round the inputs of the linear layers to this format"},
 };
 
-static const lb_arg_spec spec = {"eval", "Scores a model on a text.", options, sizeof options / sizeof *options,
-                                 sizeof(eval_args), "lowbit eval ./model-int4 --text wiki.txt --against ./model", NULL};
+static const lb_arg_spec spec = {"eval",
+                                 "Scores a model on a text.",
+                                 options,
+                                 sizeof options / sizeof *options,
+                                 sizeof(eval_args),
+                                 "lowbit eval ./model-int4 --text wiki.txt --against ./model",
+                                 NULL};
 
 static bool format_is_known(const char *name, lb_error *err)
 {

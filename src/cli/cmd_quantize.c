@@ -32,14 +32,14 @@ static const lb_arg options[] = {
              "for an integer zero point"},
     {"--method", LB_ARG_STRING, offsetof(quantize_args, method), .value = "METHOD", .preset = "gptq",
      .help = "rtn (round to nearest) or gptq"},
-    {"--recipe", LB_ARG_CHOICE, offsetof(quantize_args, recipe), .choices = "fast|default|best", .preset = "default",
-     .help = "how much calibration: 32 x 512, 128 x 512, or 256 x 1024 tokens"},
+    {"--recipe", LB_ARG_CHOICE, offsetof(quantize_args, recipe), .choices = "fast|default|best",
+     .preset = "default", .help = "how much calibration: 32 x 512, 128 x 512, or 256 x 1024 tokens"},
     {"--calib", LB_ARG_STRING, offsetof(quantize_args, calibration), .value = "FILE",
      .shown = "a built-in text for gptq, none for rtn", .help = "calibration text"},
-    {"--samples", LB_ARG_SIZE, offsetof(quantize_args, samples), .low = 1, .high = 1000000, .shown = "the recipe's",
-     .help = "calibration windows"},
-    {"--seqlen", LB_ARG_SIZE, offsetof(quantize_args, seqlen), .low = 2, .high = 1000000, .shown = "the recipe's",
-     .help = "tokens in a calibration window"},
+    {"--samples", LB_ARG_SIZE, offsetof(quantize_args, samples), .low = 1, .high = 1000000,
+     .shown = "the recipe's", .help = "calibration windows"},
+    {"--seqlen", LB_ARG_SIZE, offsetof(quantize_args, seqlen), .low = 2, .high = 1000000,
+     .shown = "the recipe's", .help = "tokens in a calibration window"},
     {"--layer", LB_ARG_LIST, offsetof(quantize_args, layers), .value = "PATTERN=FORMAT",
      .help = "another format for layers that match, like '*.down_proj=int8-g128' or lm_head=int8-g64 (may be "
              "repeated; the last that matches wins)"},
@@ -62,16 +62,17 @@ static const lb_arg options[] = {
      .shown = "2048 or the model's maximum", .help = "tokens in a window of that text"},
 };
 
-static const lb_arg_spec spec = {"quantize",
-                                 "Quantizes a model's linear layers.",
-                                 options,
-                                 sizeof options / sizeof *options,
-                                 sizeof(quantize_args),
-                                 "lowbit quantize ./model -o ./model-int3 --format int3-g64 --eval-text wiki.txt",
-                                 NULL};
+static const lb_arg_spec spec = {
+    "quantize",
+    "Quantizes a model's linear layers.",
+    options,
+    sizeof options / sizeof *options,
+    sizeof(quantize_args),
+    "lowbit quantize ./model -o ./model-int3 --format int3-g64 --eval-text wiki.txt",
+    NULL};
 
 /* A result is called collapsed beyond these bounds (docs/evaluation.md says why these). */
-static const double COLLAPSED_TOP1 = 50.0;      /* per cent of predictions that agree */
+static const double COLLAPSED_TOP1 = 50.0; /* per cent of predictions that agree */
 static const double COLLAPSED_PERPLEXITY = 1.5; /* times the original's */
 
 static void apply_recipe(const quantize_args *args, lb_quantize_options *o)
@@ -121,7 +122,8 @@ static void print_plan(const quantize_args *args, const lb_quantize_result *r)
     printf("recipe        %s\n", r->recipe);
     print_calibration(args, r);
     print_size(r);
-    printf("memory        about %s beside the mapped model\n", lb_bytes_text((double)r->memory_bytes, memory));
+    printf("memory        about %s beside the mapped model\n",
+           lb_bytes_text((double)r->memory_bytes, memory));
     if (args->output)
         printf("disk          %s free\n", lb_bytes_text((double)r->disk_free_bytes, disk));
     printf("Everything checked; nothing written.\n");
@@ -132,7 +134,8 @@ static void print_layers(const lb_quantize_result *r)
     printf("%-36s %-16s %12s %15s\n", "layer", "format", "bits/weight", "output error %");
     for (size_t i = 0; i < r->layer_count; i++) {
         const lb_quantize_layer *l = &r->layers[i];
-        printf("%-36s %-16s %12.3f %15.2f\n", l->name, l->format, l->bits_per_weight, relative_root(l->relative_error));
+        printf("%-36s %-16s %12.3f %15.2f\n", l->name, l->format, l->bits_per_weight,
+               relative_root(l->relative_error));
     }
 }
 
@@ -153,7 +156,8 @@ static void print_layer_summary(const lb_quantize_result *r)
         const double n = (double)r->block_count;
         const char *dot = strrchr(r->layers[k].name, '.');
         printf("%-12s %-16s %12.3f %15.2f %8.2f\n", dot ? dot + 1 : r->layers[k].name,
-               same ? r->layers[k].format : "mixed", bits / n, relative_root(total / n), relative_root(worst));
+               same ? r->layers[k].format : "mixed", bits / n, relative_root(total / n),
+               relative_root(worst));
     }
 }
 
@@ -187,19 +191,20 @@ static json_t *result_json(const quantize_args *args, const lb_quantize_result *
     }
     json_t *json = json_pack("{s:s, s:o, s:f, s:f, s:I, s:I, s:f, s:I, s:o}", "model", args->model, "recipe",
                              json_loads(r->recipe, 0, NULL), "bits_per_weight", r->bits_per_weight,
-                             "quantized_bits_per_weight", r->quantized_bits_per_weight, "bytes", (json_int_t)r->bytes,
-                             "file_bytes", (json_int_t)r->file_bytes, "seconds", r->seconds, "peak_rss_bytes",
-                             (json_int_t)r->peak_rss_bytes, "layers", layers);
+                             "quantized_bits_per_weight", r->quantized_bits_per_weight, "bytes",
+                             (json_int_t)r->bytes, "file_bytes", (json_int_t)r->file_bytes, "seconds",
+                             r->seconds, "peak_rss_bytes", (json_int_t)r->peak_rss_bytes, "layers", layers);
     if (!json)
         return NULL;
     json_object_set_new(json, "output", args->output ? json_string(args->output) : json_null());
     json_object_set_new(json, "dry_run", json_boolean(args->dry_run));
-    json_object_set_new(json, "calibration",
-                        json_pack("{s:I, s:I}", "samples", (json_int_t)r->samples, "seqlen", (json_int_t)r->seqlen));
+    json_object_set_new(
+        json, "calibration",
+        json_pack("{s:I, s:I}", "samples", (json_int_t)r->samples, "seqlen", (json_int_t)r->seqlen));
     json_object_set_new(json, "seconds_by_stage",
-                        json_pack("{s:f, s:f, s:f, s:f, s:f}", "load", r->seconds_load, "capture", r->seconds_capture,
-                                  "hessian", r->seconds_hessian, "solve", r->seconds_solve, "write",
-                                  r->seconds_write));
+                        json_pack("{s:f, s:f, s:f, s:f, s:f}", "load", r->seconds_load, "capture",
+                                  r->seconds_capture, "hessian", r->seconds_hessian, "solve",
+                                  r->seconds_solve, "write", r->seconds_write));
     return json;
 }
 
@@ -214,13 +219,15 @@ static void print_verdict(const quantize_args *args, const lb_eval_result *e)
 {
     if (!collapsed(e))
         return;
-    printf("COLLAPSED: top-1 agreement %.1f %% (bound %.0f %%), perplexity %.2f times the original's (bound %.1f). "
+    printf("COLLAPSED: top-1 agreement %.1f %% (bound %.0f %%), perplexity %.2f times the original's (bound "
+           "%.1f). "
            "Try %smore bits, a smaller group, or more calibration.\n",
-           e->top1_agreement, COLLAPSED_TOP1, e->model.perplexity / e->reference.perplexity, COLLAPSED_PERPLEXITY,
-           strcmp(args->method, "rtn") == 0 ? "--method gptq, " : "");
+           e->top1_agreement, COLLAPSED_TOP1, e->model.perplexity / e->reference.perplexity,
+           COLLAPSED_PERPLEXITY, strcmp(args->method, "rtn") == 0 ? "--method gptq, " : "");
 }
 
-static lb_status evaluate(const quantize_args *args, lb_eval_options *o, lb_eval_result *result, lb_error *err)
+static lb_status evaluate(const quantize_args *args, lb_eval_options *o, lb_eval_result *result,
+                          lb_error *err)
 {
     lb_cli_progress bar;
     lb_eval_options_init(o);

@@ -17,7 +17,7 @@
 enum {
     MAX_TEXT_BYTES = 1 << 30,
     BATCH_BYTES = 96 << 20, /* of activations of one model */
-    LOGIT_TOKENS = 128      /* positions whose logits exist at a time */
+    LOGIT_TOKENS = 128 /* positions whose logits exist at a time */
 };
 
 void lb_eval_options_init(lb_eval_options *options)
@@ -31,8 +31,8 @@ typedef struct evaluation {
     lb_forward model, reference;
     bool compares;
     size_t batch_windows;
-    float *x[2];       /* [batch tokens, hidden] of each model */
-    float *logits[2];  /* [LOGIT_TOKENS, vocab] */
+    float *x[2]; /* [batch tokens, hidden] of each model */
+    float *logits[2]; /* [LOGIT_TOKENS, vocab] */
     float *scratch[2]; /* [LOGIT_TOKENS, hidden] */
     /* per scored position: */
     double *nll[2], *kl;
@@ -103,7 +103,8 @@ static lb_status score_window(evaluation *e, const uint32_t *ids, size_t first_t
         for (int which = 0; which <= (e->compares ? 1 : 0); which++) {
             lb_forward *f = forward_of(e, which);
             const float *x = e->x[which] + (first_token + at - 1) * f->weights->config.hidden;
-            LB_TRY(lb_embedding_logits(f->kernels, &f->embedding, x, count, e->scratch[which], e->logits[which], err));
+            LB_TRY(lb_embedding_logits(f->kernels, &f->embedding, x, count, e->scratch[which],
+                                       e->logits[which], err));
         }
         position_job job = {e, e->scored, ids + at, e->model.weights->config.vocab};
         lb_parallel_for(count, 1, score_positions, &job);
@@ -199,8 +200,8 @@ static lb_status read_text(evaluation *e, size_t ctx, lb_error *err)
     }
     LB_GO(lb_tokenizer_create(c->tokenizer, c->tokenizer_config, c->path, &tokenizer, err));
     if (lb_tokenizer_vocab_size(tokenizer) > weights->config.vocab) {
-        st = lb_fail(err, LB_EFORMAT, "%s: the tokenizer has %zu tokens, but the embedding only %zu rows", c->path,
-                     lb_tokenizer_vocab_size(tokenizer), weights->config.vocab);
+        st = lb_fail(err, LB_EFORMAT, "%s: the tokenizer has %zu tokens, but the embedding only %zu rows",
+                     c->path, lb_tokenizer_vocab_size(tokenizer), weights->config.vocab);
         goto done;
     }
     LB_GO(lb_file_read(o->text, MAX_TEXT_BYTES, &text, &bytes, err));
@@ -249,8 +250,9 @@ static lb_status open_models(evaluation *e, lb_format formats[2], lb_error *err)
         return lb_fail(err, LB_EINVAL, "a context of %zu tokens is more than the %zu that %s was made for",
                        e->windows.ctx, e->reference.weights->config.max_context, o->against);
     if (e->model.weights->config.vocab != e->reference.weights->config.vocab)
-        return lb_fail(err, LB_EINVAL, "%s has a vocabulary of %zu, but its reference %s one of %zu", o->model,
-                       e->model.weights->config.vocab, o->against, e->reference.weights->config.vocab);
+        return lb_fail(err, LB_EINVAL, "%s has a vocabulary of %zu, but its reference %s one of %zu",
+                       o->model, e->model.weights->config.vocab, o->against,
+                       e->reference.weights->config.vocab);
     return LB_OK;
 }
 
@@ -268,7 +270,8 @@ static lb_status allocate(evaluation *e, lb_error *err)
         e->batch_windows = e->windows.count;
     for (int which = 0; which <= (e->compares ? 1 : 0); which++) {
         const lb_config *c = &forward_of(e, which)->weights->config;
-        LB_TRY(lb_alloc_array(&e->x[which], e->batch_windows * ctx, c->hidden * sizeof(float), "activations", err));
+        LB_TRY(lb_alloc_array(&e->x[which], e->batch_windows * ctx, c->hidden * sizeof(float), "activations",
+                              err));
         LB_TRY(lb_alloc_array(&e->logits[which], LOGIT_TOKENS, c->vocab * sizeof(float), "logits", err));
         LB_TRY(lb_alloc_array(&e->scratch[which], LOGIT_TOKENS, c->hidden * sizeof(float), "logits", err));
         LB_TRY(lb_alloc_array(&e->nll[which], positions, sizeof(double), "scores", err));
@@ -302,8 +305,8 @@ lb_status lb_evaluate(const lb_eval_options *options, lb_eval_result *result, lb
     lb_status st = LB_OK;
     const double start = lb_now();
     if (options->struct_size != sizeof *options)
-        return lb_fail(err, LB_EINVAL, "lb_eval_options has %zu bytes, this library's has %zu", options->struct_size,
-                       sizeof *options);
+        return lb_fail(err, LB_EINVAL, "lb_eval_options has %zu bytes, this library's has %zu",
+                       options->struct_size, sizeof *options);
     if (!options->model || !options->text)
         return lb_fail(err, LB_EINVAL, "an evaluation wants a model and a text");
     LB_GO(read_text(&e, options->ctx, err));

@@ -14,7 +14,7 @@ typedef struct lb_forward {
     lb_workspace ws;
     const lb_kernels *kernels;
     const lb_format *round_weights; /* NULL: as they are */
-    size_t chunk_windows;           /* windows that go through a block at a time */
+    size_t chunk_windows; /* windows that go through a block at a time */
     size_t ctx;
 } lb_forward;
 

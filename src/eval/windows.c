@@ -4,8 +4,8 @@
 #include "base/alloc.h"
 #include "base/error.h"
 
-lb_status lb_windows_create(const lb_tokenizer *tokenizer, const char *text, size_t bytes, lb_protocol protocol,
-                            size_t ctx, size_t limit, lb_windows *out, lb_error *err)
+lb_status lb_windows_create(const lb_tokenizer *tokenizer, const char *text, size_t bytes,
+                            lb_protocol protocol, size_t ctx, size_t limit, lb_windows *out, lb_error *err)
 {
     lb_windows w = {.ctx = ctx, .first_scored = protocol == LB_PROTOCOL_HALF ? ctx / 2 + 1 : 1};
     size_t available;
@@ -19,8 +19,8 @@ lb_status lb_windows_create(const lb_tokenizer *tokenizer, const char *text, siz
     w.count = available / ctx;
     if (w.count == 0) {
         lb_windows_free(&w);
-        return lb_fail(err, LB_EINVAL, "the text has %zu tokens, less than one window of %zu (see --ctx)", available,
-                       ctx);
+        return lb_fail(err, LB_EINVAL, "the text has %zu tokens, less than one window of %zu (see --ctx)",
+                       available, ctx);
     }
     if (protocol == LB_PROTOCOL_HALF && lb_tokenizer_adds_bos(tokenizer)) {
         for (size_t i = 0; i < w.count; i++)

@@ -26,7 +26,7 @@
 enum {
     LB_FORMAT_NAME_BYTES = 32,
     LB_FORMAT_MAX_PARAMS = 8, /* floats that describe one group */
-    LB_FORMAT_MAX_PARTS = 4   /* byte arrays that a packed row consists of */
+    LB_FORMAT_MAX_PARTS = 4 /* byte arrays that a packed row consists of */
 };
 
 /* How `fit` chooses. */
@@ -39,7 +39,7 @@ typedef struct lb_format lb_format;
 
 /* One of the byte arrays that a packed row consists of. */
 typedef struct lb_format_part {
-    const char *name;    /* "codes", "scales": the tensor's suffix in a checkpoint */
+    const char *name; /* "codes", "scales": the tensor's suffix in a checkpoint */
     unsigned elem_bytes; /* 1: packed bits; 2: f16 */
     size_t row_bytes;
 } lb_format_part;
@@ -69,9 +69,9 @@ typedef struct lb_format_ops {
 
 struct lb_format {
     char name[LB_FORMAT_NAME_BYTES]; /* canonical */
-    const lb_format_ops *ops;        /* NULL for f32, f16 and bf16: stored as they are */
-    unsigned bits;                   /* bits of a code */
-    size_t group;                    /* elements a group; 0: the whole row */
+    const lb_format_ops *ops; /* NULL for f32, f16 and bf16: stored as they are */
+    unsigned bits; /* bits of a code */
+    size_t group; /* elements a group; 0: the whole row */
     bool symmetric;
     unsigned params; /* floats that describe one group, at most LB_FORMAT_MAX_PARAMS */
 };

@@ -89,7 +89,7 @@ static void fit_range(const lb_format *format, extremes e, float *params)
 typedef struct search {
     const float *w, *importance;
     size_t n;
-    float top;          /* largest code */
+    float top; /* largest code */
     double best_error;
     float *best_params; /* scale, zero */
 } search;
@@ -314,9 +314,9 @@ static lb_status unpack_int(const lb_format *format, const uint8_t *const *parts
             return lb_fail(err, LB_EFORMAT, "the scale of group %zu is %g, not a finite number", g,
                            (double)scale);
         params[g * LB_INT_PARAMS + LB_INT_SCALE] = scale;
-        params[g * LB_INT_PARAMS + LB_INT_ZERO] =
-            format->symmetric ? (float)(1u << (format->bits - 1))
-                              : (float)unpack_zero(format, parts[PART_ZEROS], g);
+        params[g * LB_INT_PARAMS + LB_INT_ZERO] = format->symmetric
+                                                      ? (float)(1u << (format->bits - 1))
+                                                      : (float)unpack_zero(format, parts[PART_ZEROS], g);
     }
     return LB_OK;
 }

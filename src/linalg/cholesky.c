@@ -9,6 +9,7 @@
 
 #include <cblas.h>
 #include <lapacke.h>
+#include <math.h>
 
 #include "base/alloc.h"
 #include "base/thread.h"
@@ -75,6 +76,15 @@ static void trailing_tile(void *arg, size_t begin, size_t end)
     }
 }
 
+/* Not every LAPACK notices a NaN; one anywhere in H, or an infinity, shows on some later diagonal. */
+static bool diagonal_is_good(const factor *f)
+{
+    for (size_t i = f->at; i < f->at + f->width; i++)
+        if (!(f->l[i * f->n + i] > 0.0 && f->l[i * f->n + i] < HUGE_VAL))
+            return false;
+    return true;
+}
+
 static bool factorize(factor *f)
 {
     lb_blas_prepare();
@@ -83,7 +93,7 @@ static bool factorize(factor *f)
         /* A row-major lower triangle is a column-major upper one. */
         lapack_int info = LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'U', (lapack_int)f->width,
                                               f->l + f->at * f->n + f->at, (lapack_int)f->n);
-        if (info != 0)
+        if (info != 0 || !diagonal_is_good(f))
             return false;
         size_t below = f->n - f->at - f->width;
         lb_parallel_for(below, BLOCK, panel_rows, f);
@@ -106,8 +116,8 @@ static void invert_columns(void *arg, size_t begin, size_t end)
     for (size_t j = 0; j < width; j++)
         x[j * width + j] = 1.0;
     lb_blas_prepare();
-    cblas_dtrsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, (int)height, (int)width, 1.0,
-                f->l + begin * n + begin, (int)n, x, (int)width);
+    cblas_dtrsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, (int)height, (int)width,
+                1.0, f->l + begin * n + begin, (int)n, x, (int)width);
     for (size_t i = 0; i < height; i++) {
         float *row = f->u + (n - 1 - begin - i) * n;
         for (size_t j = 0; j < width; j++)

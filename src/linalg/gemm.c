@@ -36,9 +36,9 @@ static void product_tile(void *arg, size_t begin, size_t end)
         size_t row = tile / p->tiles_across * p->tile_rows;
         size_t col = tile % p->tiles_across * p->tile_cols;
         cblas_sgemm(CblasRowMajor, CblasNoTrans, p->b_transposed ? CblasTrans : CblasNoTrans,
-                    (int)least(p->tile_rows, p->m - row), (int)least(p->tile_cols, p->n - col), (int)p->k, 1.0f,
-                    p->a + row * p->lda, (int)p->lda, p->b + (p->b_transposed ? col * p->ldb : col), (int)p->ldb,
-                    p->beta, p->c + row * p->ldc + col, (int)p->ldc);
+                    (int)least(p->tile_rows, p->m - row), (int)least(p->tile_cols, p->n - col), (int)p->k,
+                    1.0f, p->a + row * p->lda, (int)p->lda, p->b + (p->b_transposed ? col * p->ldb : col),
+                    (int)p->ldb, p->beta, p->c + row * p->ldc + col, (int)p->ldc);
     }
 }
 
@@ -57,13 +57,22 @@ static void multiply(product *p)
 void lb_gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb,
                 float beta, float *c, size_t ldc)
 {
-    product p = {.m = m, .n = n, .k = k, .lda = lda, .ldb = ldb, .ldc = ldc, .a = a, .b = b, .beta = beta, .c = c,
+    product p = {.m = m,
+                 .n = n,
+                 .k = k,
+                 .lda = lda,
+                 .ldb = ldb,
+                 .ldc = ldc,
+                 .a = a,
+                 .b = b,
+                 .beta = beta,
+                 .c = c,
                  .b_transposed = true};
     multiply(&p);
 }
 
-void lb_gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb, float *c,
-                size_t ldc)
+void lb_gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb,
+                float *c, size_t ldc)
 {
     product p = {.m = m, .n = n, .k = k, .lda = lda, .ldb = ldb, .ldc = ldc, .a = a, .b = b, .c = c};
     multiply(&p);
@@ -89,11 +98,11 @@ static void gram_tile(void *arg, size_t begin, size_t end)
         if (g->symmetric && col < row)
             continue;
         if (g->symmetric && col == row)
-            cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, rows, (int)g->m, 1.0f, g->x + row, (int)g->n, 1.0f,
-                        h, (int)g->n);
+            cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, rows, (int)g->m, 1.0f, g->x + row, (int)g->n,
+                        1.0f, h, (int)g->n);
         else
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, cols, (int)g->m, 1.0f, g->x + row, (int)g->n,
-                        g->y + col, (int)g->n, 1.0f, h, (int)g->n);
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, cols, (int)g->m, 1.0f, g->x + row,
+                        (int)g->n, g->y + col, (int)g->n, 1.0f, h, (int)g->n);
     }
 }
 

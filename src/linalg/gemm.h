@@ -15,8 +15,8 @@ void lb_gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const 
                 float beta, float *c, size_t ldc);
 
 /* C [m, n] = A [m, k] * B [k, n]. */
-void lb_gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb, float *c,
-                size_t ldc);
+void lb_gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb,
+                float *c, size_t ldc);
 
 /* H [n, n] += X [m, n]^T Y [m, n]. */
 void lb_cross_add(size_t m, size_t n, const float *x, const float *y, float *h);

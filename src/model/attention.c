@@ -51,8 +51,8 @@ static void attend_block(attention *a, size_t sequence, size_t head, size_t bloc
     const size_t q_at = (sequence * in->tokens + first) * q_stride + head * c->head_dim;
     const size_t kv_at = sequence * (in->past + in->tokens) * kv_stride + kv_head * c->head_dim;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)queries, (int)keys, (int)c->head_dim,
-                1.0f / sqrtf((float)c->head_dim), in->q + q_at, (int)q_stride, in->k + kv_at, (int)kv_stride, 0.0f,
-                scores, (int)keys);
+                1.0f / sqrtf((float)c->head_dim), in->q + q_at, (int)q_stride, in->k + kv_at, (int)kv_stride,
+                0.0f, scores, (int)keys);
     mask_and_normalize(a, scores, first, queries, keys);
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)queries, (int)c->head_dim, (int)keys, 1.0f,
                 scores, (int)keys, in->v + kv_at, (int)kv_stride, 0.0f, a->out + q_at, (int)q_stride);
@@ -84,7 +84,8 @@ lb_status lb_attention(const lb_kernels *kernels, const lb_config *config, const
     const size_t units = in->sequences * config->heads * a.blocks;
     const size_t grain = in->tokens > 1 || in->past * config->head_dim > 16384 ? 1 : units;
     lb_parallel_for(units, grain, attend_units, &a);
-    return atomic_load(&a.failed) ? lb_fail(err, LB_ENOMEM, "attention: no memory for scores over %zu positions",
-                                            in->past + in->tokens)
-                                  : LB_OK;
+    return atomic_load(&a.failed)
+               ? lb_fail(err, LB_ENOMEM, "attention: no memory for scores over %zu positions",
+                         in->past + in->tokens)
+               : LB_OK;
 }

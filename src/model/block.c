@@ -8,8 +8,8 @@
 
 enum { ROWS_PER_CHUNK = 32 };
 
-static lb_status load_vector(const lb_weights *weights, size_t layer, const char *which, size_t n, float **out,
-                             lb_error *err)
+static lb_status load_vector(const lb_weights *weights, size_t layer, const char *which, size_t n,
+                             float **out, lb_error *err)
 {
     lb_weight w;
     char name[128];
@@ -89,7 +89,7 @@ lb_status lb_workspace_create(const lb_config *c, size_t max_tokens, lb_workspac
     const struct {
         float **array;
         size_t width;
-    } arrays[] = {{&ws.h, c->hidden}, {&ws.q, q},        {&ws.k, kv},    {&ws.v, kv},
+    } arrays[] = {{&ws.h, c->hidden}, {&ws.q, q},         {&ws.k, kv},     {&ws.v, kv},
                   {&ws.a, q},         {&ws.gate, c->ffn}, {&ws.m, c->ffn}, {&ws.y, c->hidden}};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         LB_GO(lb_alloc_array(arrays[i].array, max_tokens, arrays[i].width * sizeof(float), "workspace", err));
@@ -176,8 +176,8 @@ static lb_status apply_linears(const lb_stage_context *c, unsigned first, unsign
     for (unsigned which = first; which <= last; which++) {
         const lb_linear *l = &c->block->linear[which];
         if (tokens == 1)
-            lb_linear_decode(c->kernels, l, x, c->ws->vector, which != first && c->block->linear[first].quantized,
-                             outs[which - first]);
+            lb_linear_decode(c->kernels, l, x, c->ws->vector,
+                             which != first && c->block->linear[first].quantized, outs[which - first]);
         else
             LB_TRY(lb_linear_apply(c->kernels, l, x, tokens, outs[which - first], err));
     }
@@ -297,8 +297,8 @@ lb_status lb_block_forward(const lb_stage_context *c, float *x, size_t sequences
     return feed_forward(c, x, tokens, err);
 }
 
-lb_status lb_block_continue(const lb_stage_context *c, float *x, size_t tokens, size_t past, float *k, float *v,
-                            lb_error *err)
+lb_status lb_block_continue(const lb_stage_context *c, float *x, size_t tokens, size_t past, float *k,
+                            float *v, lb_error *err)
 {
     const size_t kv_width = c->config->kv_heads * c->config->head_dim;
     lb_block_attention_input(c, x, tokens);

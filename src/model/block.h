@@ -19,7 +19,7 @@
 typedef struct lb_block {
     lb_linear linear[LB_BLOCK_LINEARS];
     float *attn_norm, *ffn_norm; /* [hidden] */
-    float *q_norm, *k_norm;      /* [head_dim], or NULL */
+    float *q_norm, *k_norm; /* [head_dim], or NULL */
 } lb_block;
 
 lb_status lb_block_load(const lb_weights *weights, size_t layer, lb_load how, lb_block *out, lb_error *err);
@@ -28,12 +28,12 @@ void lb_block_free(lb_block *block);
 /* What the stages write to, for up to max_tokens tokens at a time. */
 typedef struct lb_workspace {
     size_t max_tokens;
-    float *h;       /* [max_tokens, hidden]: a stage's normalized input */
+    float *h; /* [max_tokens, hidden]: a stage's normalized input */
     float *q, *k, *v;
-    float *a;       /* [max_tokens, heads * head_dim]: attention's result, the input of o */
-    float *gate;    /* [max_tokens, ffn] */
-    float *m;       /* [max_tokens, ffn]: the input of down */
-    float *y;       /* [max_tokens, hidden]: a stage's output before it is added to x */
+    float *a; /* [max_tokens, heads * head_dim]: attention's result, the input of o */
+    float *gate; /* [max_tokens, ffn] */
+    float *m; /* [max_tokens, ffn]: the input of down */
+    float *y; /* [max_tokens, hidden]: a stage's output before it is added to x */
     lb_qvec *vector; /* for decoding one token */
     const lb_format *act; /* round linear inputs to this format first; NULL: do not */
 } lb_workspace;
@@ -76,7 +76,7 @@ lb_status lb_block_forward(const lb_stage_context *c, float *x, size_t sequences
 
 /* The block on `tokens` new tokens of one sequence whose `past` older keys and values stand in k and v
  * [past + tokens, kv_heads * head_dim]; the new ones are added there. */
-lb_status lb_block_continue(const lb_stage_context *c, float *x, size_t tokens, size_t past, float *k, float *v,
-                            lb_error *err);
+lb_status lb_block_continue(const lb_stage_context *c, float *x, size_t tokens, size_t past, float *k,
+                            float *v, lb_error *err);
 
 #endif

@@ -98,12 +98,14 @@ static lb_status read_rope(const json_t *json, const char *where, lb_config *c, 
         return read_factors(json_object_get(scaling, "factors"), where, c, err);
     }
     if (strcmp(type, "linear") != 0 && strcmp(type, "llama3") != 0)
-        return lb_fail(err, LB_EUNSUPPORTED,
-                       "%s: rope_scaling of type %.40s is not supported; supported are default, linear, llama3",
-                       where, type);
+        return lb_fail(
+            err, LB_EUNSUPPORTED,
+            "%s: rope_scaling of type %.40s is not supported; supported are default, linear, llama3", where,
+            type);
     LB_TRY(lb_json_double(scaling, "factor", 0.0, where, &c->rope_factor, err));
     if (!(c->rope_factor >= 1.0 && c->rope_factor <= 1e6))
-        return lb_fail(err, LB_EFORMAT, "%s: rope_scaling factor is %g, want 1 to 1e6", where, c->rope_factor);
+        return lb_fail(err, LB_EFORMAT, "%s: rope_scaling factor is %g, want 1 to 1e6", where,
+                       c->rope_factor);
     if (strcmp(type, "linear") == 0) {
         c->rope_scaling = LB_ROPE_LINEAR;
         return LB_OK;
@@ -114,8 +116,9 @@ static lb_status read_rope(const json_t *json, const char *where, lb_config *c, 
     LB_TRY(lb_json_size(scaling, "original_max_position_embeddings", 1, MAX_CONTEXT, 8192, where,
                         &c->rope_original_context, err));
     if (!(c->rope_low_freq_factor > 0.0 && c->rope_high_freq_factor > c->rope_low_freq_factor))
-        return lb_fail(err, LB_EFORMAT, "%s: rope_scaling wants 0 < low_freq_factor < high_freq_factor, got %g, %g",
-                       where, c->rope_low_freq_factor, c->rope_high_freq_factor);
+        return lb_fail(err, LB_EFORMAT,
+                       "%s: rope_scaling wants 0 < low_freq_factor < high_freq_factor, got %g, %g", where,
+                       c->rope_low_freq_factor, c->rope_high_freq_factor);
     return LB_OK;
 }
 
@@ -143,10 +146,11 @@ static lb_status read_sizes(const json_t *json, const char *where, lb_config *c,
     if (c->heads % c->kv_heads != 0)
         return lb_fail(err, LB_EFORMAT, "%s: %zu attention heads cannot share %zu key-value heads", where,
                        c->heads, c->kv_heads);
-    LB_TRY(lb_json_size(json, "head_dim", 1, LB_MAX_HEAD_DIM, c->hidden / c->heads, where, &c->head_dim, err));
+    LB_TRY(
+        lb_json_size(json, "head_dim", 1, LB_MAX_HEAD_DIM, c->hidden / c->heads, where, &c->head_dim, err));
     if (c->head_dim == 0 || c->head_dim % 2 != 0 || c->head_dim > LB_MAX_HEAD_DIM)
-        return lb_fail(err, LB_EFORMAT, "%s: head size %zu is not an even number up to %d", where, c->head_dim,
-                       LB_MAX_HEAD_DIM);
+        return lb_fail(err, LB_EFORMAT, "%s: head size %zu is not an even number up to %d", where,
+                       c->head_dim, LB_MAX_HEAD_DIM);
     return lb_json_size(json, "max_position_embeddings", 1, MAX_CONTEXT, 2048, where, &c->max_context, err);
 }
 
@@ -158,8 +162,10 @@ static lb_status check_full_attention(const json_t *json, const char *where, siz
     LB_TRY(lb_json_bool(json, "use_sliding_window", false, where, &slides, err));
     LB_TRY(lb_json_size(json, "max_window_layers", 0, MAX_CONTEXT, 0, where, &first, err));
     if (slides && first < layers)
-        return lb_fail(err, LB_EUNSUPPORTED, "%s: use_sliding_window is on; supported is attention over the whole "
-                       "context", where);
+        return lb_fail(err, LB_EUNSUPPORTED,
+                       "%s: use_sliding_window is on; supported is attention over the whole "
+                       "context",
+                       where);
     return LB_OK;
 }
 
@@ -179,8 +185,8 @@ lb_status lb_config_read(const json_t *json, const char *where, lb_config *out, 
         return lb_fail(err, LB_EFORMAT, "%s: rms_norm_eps is %g", where, c.norm_eps);
     LB_TRY(lb_json_string(json, "hidden_act", "silu", where, &activation, err));
     if (strcmp(activation, "silu") != 0)
-        return lb_fail(err, LB_EUNSUPPORTED, "%s: activation %.40s is not supported; supported is silu", where,
-                       activation);
+        return lb_fail(err, LB_EUNSUPPORTED, "%s: activation %.40s is not supported; supported is silu",
+                       where, activation);
     LB_TRY(lb_json_bool(json, "tie_word_embeddings", false, where, &c.tied_embeddings, err));
     if (kind->reads_bias_flags) {
         bool attention_bias;

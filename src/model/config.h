@@ -32,7 +32,7 @@ typedef struct lb_config {
     size_t rope_original_context;
     float rope_factors[LB_MAX_HEAD_DIM / 2];
     bool qkv_bias, o_bias, mlp_bias;
-    bool qk_norm;         /* Qwen3: RMSNorm of every query and key head */
+    bool qk_norm; /* Qwen3: RMSNorm of every query and key head */
     bool tied_embeddings; /* lm_head is the embedding matrix */
 } lb_config;
 

@@ -40,13 +40,13 @@ void lb_embedding_free(lb_embedding *e)
     *e = (lb_embedding){0};
 }
 
-lb_status lb_embedding_look_up(const lb_kernels *kernels, const lb_embedding *e, const uint32_t *ids, size_t n,
-                               float *x, lb_error *err)
+lb_status lb_embedding_look_up(const lb_kernels *kernels, const lb_embedding *e, const uint32_t *ids,
+                               size_t n, float *x, lb_error *err)
 {
     for (size_t i = 0; i < n; i++) {
         if (ids[i] >= e->vocab)
-            return lb_fail(err, LB_EINVAL, "token id %u does not fit the model's embedding of %zu rows", ids[i],
-                           e->vocab);
+            return lb_fail(err, LB_EINVAL, "token id %u does not fit the model's embedding of %zu rows",
+                           ids[i], e->vocab);
         lb_linear_row(kernels, &e->embed, ids[i], x + i * e->hidden);
     }
     return LB_OK;
@@ -60,8 +60,8 @@ lb_status lb_embedding_logits(const lb_kernels *kernels, const lb_embedding *e, 
     return lb_linear_apply(kernels, &e->head, scratch, tokens, logits, err);
 }
 
-void lb_embedding_logits_decode(const lb_kernels *kernels, const lb_embedding *e, const float *x, float *scratch,
-                                lb_qvec *vector, float *logits)
+void lb_embedding_logits_decode(const lb_kernels *kernels, const lb_embedding *e, const float *x,
+                                float *scratch, lb_qvec *vector, float *logits)
 {
     kernels->rms_norm(x, e->norm, e->hidden, (float)e->norm_eps, scratch);
     lb_linear_decode(kernels, &e->head, scratch, vector, false, logits);

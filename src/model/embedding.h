@@ -8,7 +8,7 @@
 typedef struct lb_embedding {
     size_t vocab, hidden;
     lb_linear embed, head; /* a tied head borrows the embedding's memory */
-    float *norm;           /* [hidden], before the head */
+    float *norm; /* [hidden], before the head */
     double norm_eps;
 } lb_embedding;
 

@@ -43,7 +43,8 @@ static void read_quantized_rows(void *arg, size_t begin, size_t end)
     lb_error err = {0};
     uint8_t *codes = lb_alloc(r->weight->cols, 1);
     float *params = lb_alloc(groups * (f->params + 2), sizeof *params);
-    lb_status st = codes && params ? LB_OK : lb_fail(&err, LB_ENOMEM, "%s: no memory for a row", r->weight->name);
+    lb_status st =
+        codes && params ? LB_OK : lb_fail(&err, LB_ENOMEM, "%s: no memory for a row", r->weight->name);
     for (size_t row = begin; st == LB_OK && row < end; row++) {
         float *scales = params + groups * f->params, *zeros = scales + groups;
         st = lb_weight_unpack_row(r->weight, row, codes, params, &err);
@@ -141,8 +142,9 @@ static void apply_tile(void *arg, size_t begin, size_t end)
     if (l->quantized)
         lb_qmat_dequantize(p->kernels, l->quantized, begin, count, tile);
     else
-        lb_dense_to_f32(p->kernels, l->type, (const uint8_t *)l->dense + begin * l->cols * dense_bytes(l->type),
-                        count * l->cols, tile);
+        lb_dense_to_f32(p->kernels, l->type,
+                        (const uint8_t *)l->dense + begin * l->cols * dense_bytes(l->type), count * l->cols,
+                        tile);
     lb_gemm_nt(p->tokens, count, l->cols, p->x, l->cols, tile, l->cols, 0.0f, p->y + begin, l->rows);
     lb_free(tile);
 }
@@ -232,5 +234,6 @@ lb_status lb_linear_round(lb_linear *linear, const lb_format *format, lb_fit fit
         return LB_OK;
     round_job job = {.linear = linear, .format = format, .fit = fit};
     lb_parallel_for(linear->rows, READ_ROWS, round_rows, &job);
-    return atomic_load(&job.failed) ? lb_fail(err, LB_ENOMEM, "%s: no memory for a row", format->name) : LB_OK;
+    return atomic_load(&job.failed) ? lb_fail(err, LB_ENOMEM, "%s: no memory for a row", format->name)
+                                    : LB_OK;
 }

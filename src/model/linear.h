@@ -16,11 +16,11 @@ typedef enum lb_load {
 
 typedef struct lb_linear {
     size_t rows, cols;
-    lb_qmat *quantized;   /* NULL: dense */
-    lb_dense_type type;   /* of dense */
-    void *dense;          /* [rows, cols], owned unless borrowed */
-    bool borrowed;        /* dense belongs to someone else: a tied embedding */
-    float *bias;          /* [rows] or NULL */
+    lb_qmat *quantized; /* NULL: dense */
+    lb_dense_type type; /* of dense */
+    void *dense; /* [rows, cols], owned unless borrowed */
+    bool borrowed; /* dense belongs to someone else: a tied embedding */
+    float *bias; /* [rows] or NULL */
 } lb_linear;
 
 /* Reads `weight` (and `bias` unless NULL). */

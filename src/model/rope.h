@@ -7,7 +7,7 @@
 #include "model/config.h"
 
 typedef struct lb_rope {
-    size_t half;      /* head_dim / 2 */
+    size_t half; /* head_dim / 2 */
     size_t positions; /* how many are tabulated */
     float *cosine, *sine; /* [positions, half] */
 } lb_rope;

@@ -9,9 +9,12 @@
 #include "base/json.h"
 
 const lb_linear_info lb_block_linears[LB_BLOCK_LINEARS] = {
-    [LB_LINEAR_Q] = {"self_attn.q_proj", LB_STAGE_QKV},  [LB_LINEAR_K] = {"self_attn.k_proj", LB_STAGE_QKV},
-    [LB_LINEAR_V] = {"self_attn.v_proj", LB_STAGE_QKV},  [LB_LINEAR_O] = {"self_attn.o_proj", LB_STAGE_O},
-    [LB_LINEAR_GATE] = {"mlp.gate_proj", LB_STAGE_GATE_UP}, [LB_LINEAR_UP] = {"mlp.up_proj", LB_STAGE_GATE_UP},
+    [LB_LINEAR_Q] = {"self_attn.q_proj", LB_STAGE_QKV},
+    [LB_LINEAR_K] = {"self_attn.k_proj", LB_STAGE_QKV},
+    [LB_LINEAR_V] = {"self_attn.v_proj", LB_STAGE_QKV},
+    [LB_LINEAR_O] = {"self_attn.o_proj", LB_STAGE_O},
+    [LB_LINEAR_GATE] = {"mlp.gate_proj", LB_STAGE_GATE_UP},
+    [LB_LINEAR_UP] = {"mlp.up_proj", LB_STAGE_GATE_UP},
     [LB_LINEAR_DOWN] = {"mlp.down_proj", LB_STAGE_DOWN},
 };
 
@@ -19,9 +22,12 @@ void lb_linear_shape(const lb_config *config, unsigned which, size_t *rows, size
 {
     const size_t q = config->heads * config->head_dim, kv = config->kv_heads * config->head_dim;
     const size_t shapes[LB_BLOCK_LINEARS][2] = {
-        [LB_LINEAR_Q] = {q, config->hidden},          [LB_LINEAR_K] = {kv, config->hidden},
-        [LB_LINEAR_V] = {kv, config->hidden},         [LB_LINEAR_O] = {config->hidden, q},
-        [LB_LINEAR_GATE] = {config->ffn, config->hidden}, [LB_LINEAR_UP] = {config->ffn, config->hidden},
+        [LB_LINEAR_Q] = {q, config->hidden},
+        [LB_LINEAR_K] = {kv, config->hidden},
+        [LB_LINEAR_V] = {kv, config->hidden},
+        [LB_LINEAR_O] = {config->hidden, q},
+        [LB_LINEAR_GATE] = {config->ffn, config->hidden},
+        [LB_LINEAR_UP] = {config->ffn, config->hidden},
         [LB_LINEAR_DOWN] = {config->hidden, config->ffn},
     };
     *rows = shapes[which][0];
@@ -45,13 +51,14 @@ void lb_linear_name(size_t layer, unsigned which, char *out, size_t out_bytes)
     snprintf(out, out_bytes, "model.layers.%zu.%s", layer, lb_block_linears[which].suffix);
 }
 
-static lb_status check_shape(const lb_weights *weights, const lb_tensor *tensor, const char *name, size_t rows,
-                             size_t cols, lb_error *err)
+static lb_status check_shape(const lb_weights *weights, const lb_tensor *tensor, const char *name,
+                             size_t rows, size_t cols, lb_error *err)
 {
     if (lb_tensor_rows(tensor) == rows && lb_tensor_cols(tensor) == cols && tensor->rank <= 2)
         return LB_OK;
     return lb_fail(err, LB_EFORMAT, "%s: tensor %s is %zu x %zu, but config.json implies %zu x %zu",
-                   weights->checkpoint.path, name, lb_tensor_rows(tensor), lb_tensor_cols(tensor), rows, cols);
+                   weights->checkpoint.path, name, lb_tensor_rows(tensor), lb_tensor_cols(tensor), rows,
+                   cols);
 }
 
 static lb_status find_float(const lb_weights *weights, lb_weight *w, lb_error *err)
@@ -93,8 +100,8 @@ static lb_status find_packed(const lb_weights *weights, const char *format, lb_w
             return lb_fail(err, LB_EFORMAT, "%s: tensor %s is missing (format %s)", weights->checkpoint.path,
                            name, w->format.name);
         if (t->dtype != dtype)
-            return lb_fail(err, LB_EFORMAT, "%s: tensor %s has type %s, want %s", weights->checkpoint.path, name,
-                           lb_dtype_name(t->dtype), lb_dtype_name(dtype));
+            return lb_fail(err, LB_EFORMAT, "%s: tensor %s has type %s, want %s", weights->checkpoint.path,
+                           name, lb_dtype_name(t->dtype), lb_dtype_name(dtype));
         LB_TRY(check_shape(weights, t, name, w->rows, parts[i].row_bytes / parts[i].elem_bytes, err));
         w->parts[i] = t;
     }
@@ -243,13 +250,17 @@ static lb_status check_layer_formats(const lb_weights *weights, lb_error *err)
 {
     json_t *formats = (json_t *)(uintptr_t)weights->layer_formats, *value;
     const char *name;
-    json_object_foreach(formats, name, value) {
+    json_object_foreach(formats, name, value)
+    {
         if (!json_is_string(value))
-            return lb_fail(err, LB_EFORMAT, "%s: quantization_config: the format of layer \"%.100s\" is not a string",
+            return lb_fail(err, LB_EFORMAT,
+                           "%s: quantization_config: the format of layer \"%.100s\" is not a string",
                            weights->checkpoint.path, name);
         if (!is_known_layer(&weights->config, name))
-            return lb_fail(err, LB_EFORMAT, "%s: quantization_config names a layer \"%.100s\" that the model does "
-                           "not have", weights->checkpoint.path, name);
+            return lb_fail(err, LB_EFORMAT,
+                           "%s: quantization_config names a layer \"%.100s\" that the model does "
+                           "not have",
+                           weights->checkpoint.path, name);
     }
     return LB_OK;
 }
@@ -264,14 +275,16 @@ static lb_status read_quantization(lb_weights *weights, lb_error *err)
         return LB_OK;
     LB_TRY(lb_json_string(q, "quant_method", "unnamed", path, &method, err));
     if (strcmp(method, "lowbit") != 0)
-        return lb_fail(err, LB_EUNSUPPORTED,
-                       "%s: its weights were quantized by %.40s; lowbit reads float checkpoints, GGUF files and "
-                       "its own quantized checkpoints",
-                       path, method);
+        return lb_fail(
+            err, LB_EUNSUPPORTED,
+            "%s: its weights were quantized by %.40s; lowbit reads float checkpoints, GGUF files and "
+            "its own quantized checkpoints",
+            path, method);
     LB_TRY(lb_json_size(q, "format_version", 1, 1000, 1, path, &version, err));
     if (version != LB_QUANTIZED_VERSION)
-        return lb_fail(err, LB_EUNSUPPORTED, "%s: checkpoint format version %zu, this lowbit reads version %d",
-                       path, version, LB_QUANTIZED_VERSION);
+        return lb_fail(err, LB_EUNSUPPORTED,
+                       "%s: checkpoint format version %zu, this lowbit reads version %d", path, version,
+                       LB_QUANTIZED_VERSION);
     weights->layer_formats = json_object_get(q, "layers");
     if (!json_is_object(weights->layer_formats))
         return lb_fail(err, LB_EFORMAT, "%s: quantization_config has no \"layers\" object", path);

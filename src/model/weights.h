@@ -26,7 +26,7 @@ typedef struct lb_weights {
 typedef struct lb_weight {
     char name[160];
     size_t rows, cols;
-    lb_format format;        /* a float format when it is not quantized */
+    lb_format format; /* a float format when it is not quantized */
     const lb_tensor *tensor; /* not quantized */
     const lb_tensor *parts[LB_FORMAT_MAX_PARTS]; /* quantized */
     unsigned part_count;
@@ -59,8 +59,16 @@ size_t lb_weight_bytes(const lb_weight *weight);
  * share their input. */
 typedef enum lb_stage { LB_STAGE_QKV, LB_STAGE_O, LB_STAGE_GATE_UP, LB_STAGE_DOWN, LB_STAGE_COUNT } lb_stage;
 
-enum { LB_LINEAR_Q, LB_LINEAR_K, LB_LINEAR_V, LB_LINEAR_O, LB_LINEAR_GATE, LB_LINEAR_UP, LB_LINEAR_DOWN,
-       LB_BLOCK_LINEARS };
+enum {
+    LB_LINEAR_Q,
+    LB_LINEAR_K,
+    LB_LINEAR_V,
+    LB_LINEAR_O,
+    LB_LINEAR_GATE,
+    LB_LINEAR_UP,
+    LB_LINEAR_DOWN,
+    LB_BLOCK_LINEARS
+};
 
 typedef struct lb_linear_info {
     const char *suffix; /* "self_attn.q_proj" */

@@ -8,8 +8,9 @@
 lb_dtype lb_kept_dtype(const lb_weight *weight, const lb_format *rule)
 {
     if (rule)
-        return strcmp(rule->name, "f32") == 0 ? LB_DTYPE_F32 : strcmp(rule->name, "f16") == 0 ? LB_DTYPE_F16
-                                                                                               : LB_DTYPE_BF16;
+        return strcmp(rule->name, "f32") == 0   ? LB_DTYPE_F32
+               : strcmp(rule->name, "f16") == 0 ? LB_DTYPE_F16
+                                                : LB_DTYPE_BF16;
     switch (weight->tensor->dtype) {
     case LB_DTYPE_F32:
     case LB_DTYPE_F16:
@@ -20,7 +21,8 @@ lb_dtype lb_kept_dtype(const lb_weight *weight, const lb_format *rule)
     }
 }
 
-bool lb_block_vector(const lb_config *config, size_t layer, size_t index, char *name, size_t name_bytes, size_t *n)
+bool lb_block_vector(const lb_config *config, size_t layer, size_t index, char *name, size_t name_bytes,
+                     size_t *n)
 {
     static const char *const norms[] = {"input_layernorm", "post_attention_layernorm", "self_attn.q_norm",
                                         "self_attn.k_norm"};
@@ -64,8 +66,8 @@ static void count_kept(lb_checkpoint_size *size, const lb_weight *w, const lb_fo
     size->all_bytes += elems * lb_dtype_block_bytes(lb_kept_dtype(w, rule));
 }
 
-static lb_status count_matrix(lb_checkpoint_size *size, const lb_weights *weights, const char *layer, size_t rows,
-                              size_t cols, const lb_format *format, lb_error *err)
+static lb_status count_matrix(lb_checkpoint_size *size, const lb_weights *weights, const char *layer,
+                              size_t rows, size_t cols, const lb_format *format, lb_error *err)
 {
     lb_weight w;
     char name[160];
@@ -109,10 +111,14 @@ static lb_status check_rules(const lb_weights *weights, const lb_recipe *recipe,
         if (matches)
             continue;
         if (c->tied_embeddings && fnmatch(pattern, "lm_head", 0) == 0)
-            return lb_fail(err, LB_EINVAL, "layer rule \"%s\": this model's lm_head is its embedding; name "
-                           "model.embed_tokens instead", pattern);
-        return lb_fail(err, LB_EINVAL, "layer rule \"%s\" matches no layer; layers are named like "
-                       "model.layers.0.self_attn.q_proj, model.embed_tokens, lm_head", pattern);
+            return lb_fail(err, LB_EINVAL,
+                           "layer rule \"%s\": this model's lm_head is its embedding; name "
+                           "model.embed_tokens instead",
+                           pattern);
+        return lb_fail(err, LB_EINVAL,
+                       "layer rule \"%s\" matches no layer; layers are named like "
+                       "model.layers.0.self_attn.q_proj, model.embed_tokens, lm_head",
+                       pattern);
     }
     return LB_OK;
 }

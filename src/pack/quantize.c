@@ -67,8 +67,8 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     out->seed = o->seed;
     const bool calibrates = out->method->needs_hessian || o->calibration;
     if (calibrates && (o->samples == 0 || o->seqlen < 2))
-        return lb_fail(err, LB_EINVAL, "calibration wants at least 1 sample of 2 tokens, got %zu of %zu", o->samples,
-                       o->seqlen);
+        return lb_fail(err, LB_EINVAL, "calibration wants at least 1 sample of 2 tokens, got %zu of %zu",
+                       o->samples, o->seqlen);
     out->samples = calibrates ? o->samples : 0;
     out->seqlen = calibrates ? o->seqlen : 0;
     for (size_t i = 0; i < o->layer_rule_count; i++)
@@ -92,14 +92,14 @@ static lb_status check_tokenizer(job *j, lb_error *err)
     if (!c->tokenizer) {
         if (j->recipe.samples == 0)
             return LB_OK;
-        return lb_fail(err, LB_EFORMAT, "%s has no tokenizer, and calibration needs one; method rtn does without",
-                       c->path);
+        return lb_fail(err, LB_EFORMAT,
+                       "%s has no tokenizer, and calibration needs one; method rtn does without", c->path);
     }
     LB_TRY(lb_tokenizer_create(c->tokenizer, c->tokenizer_config, c->path, &j->tokenizer, err));
     const size_t vocab = lb_tokenizer_vocab_size(j->tokenizer);
     if (vocab > j->weights->config.vocab)
-        return lb_fail(err, LB_EFORMAT, "%s: the tokenizer has %zu tokens, but the embedding only %zu rows", c->path,
-                       vocab, j->weights->config.vocab);
+        return lb_fail(err, LB_EFORMAT, "%s: the tokenizer has %zu tokens, but the embedding only %zu rows",
+                       c->path, vocab, j->weights->config.vocab);
     return LB_OK;
 }
 
@@ -116,10 +116,11 @@ static lb_status make_samples(job *j, lb_error *err)
     }
     if (j->recipe.seqlen > j->weights->config.max_context)
         j->recipe.seqlen = j->weights->config.max_context;
-    lb_status st = lb_samples_create(j->tokenizer, from, bytes, j->recipe.samples, j->recipe.seqlen, j->recipe.seed,
-                                     &j->samples, err);
+    lb_status st = lb_samples_create(j->tokenizer, from, bytes, j->recipe.samples, j->recipe.seqlen,
+                                     j->recipe.seed, &j->samples, err);
     if (st != LB_OK)
-        st = lb_fail_at(err, st, "%s", j->options->calibration ? j->options->calibration : "built-in calibration text");
+        st = lb_fail_at(err, st, "%s",
+                        j->options->calibration ? j->options->calibration : "built-in calibration text");
     lb_free(text);
     return st;
 }
@@ -144,7 +145,8 @@ static lb_status check_output(const job *j, lb_quantize_result *r, lb_error *err
 {
     uint64_t free_bytes;
     if (!j->options->output || !*j->options->output)
-        return j->options->dry_run && !j->options->output ? LB_OK : lb_fail(err, LB_EINVAL, "no output was named");
+        return j->options->dry_run && !j->options->output ? LB_OK
+                                                          : lb_fail(err, LB_EINVAL, "no output was named");
     char *parent = lb_path_parent(j->options->output);
     if (!parent)
         return lb_fail(err, LB_ENOMEM, "no memory for a name");
@@ -173,7 +175,8 @@ static lb_status check_output(const job *j, lb_quantize_result *r, lb_error *err
 
 /* What lies outside the blocks is copied at the very end: a NaN in it is better found before hours of
  * work than after. Those of a block are found when it is loaded. */
-static lb_status check_finite(const lb_weights *weights, const char *name, size_t rows, size_t cols, lb_error *err)
+static lb_status check_finite(const lb_weights *weights, const char *name, size_t rows, size_t cols,
+                              lb_error *err)
 {
     enum { ROWS = 64 };
     lb_weight w;
@@ -203,11 +206,13 @@ static lb_status check_outer_values(const lb_weights *weights, lb_error *err)
 static lb_status check_memory(const job *j, lb_quantize_result *r, lb_error *err)
 {
     const size_t available = lb_available_memory_bytes();
-    r->memory_bytes = lb_pipeline_memory(&j->weights->config, &j->recipe, j->samples.count, j->samples.length);
+    r->memory_bytes =
+        lb_pipeline_memory(&j->weights->config, &j->recipe, j->samples.count, j->samples.length);
     if (r->memory_bytes > available)
-        return lb_fail(err, LB_ENOMEM, "quantizing needs about %.0f MB of memory, but only %.0f MB are available; "
-                       "fewer --samples or a shorter --seqlen need less", (double)r->memory_bytes / 1e6,
-                       (double)available / 1e6);
+        return lb_fail(err, LB_ENOMEM,
+                       "quantizing needs about %.0f MB of memory, but only %.0f MB are available; "
+                       "fewer --samples or a shorter --seqlen need less",
+                       (double)r->memory_bytes / 1e6, (double)available / 1e6);
     return LB_OK;
 }
 
@@ -238,7 +243,8 @@ static json_t *make_record(const job *j)
         model = hash(model, &t->bytes, sizeof t->bytes);
         model = hash(model, t->data, t->bytes < 1024 ? t->bytes : 1024);
     }
-    uint64_t samples = hash(basis, j->samples.ids, j->samples.count * j->samples.length * sizeof *j->samples.ids);
+    uint64_t samples =
+        hash(basis, j->samples.ids, j->samples.count * j->samples.length * sizeof *j->samples.ids);
     char model_text[32], samples_text[32];
     snprintf(model_text, sizeof model_text, "%016llx", (unsigned long long)model);
     snprintf(samples_text, sizeof samples_text, "%016llx", (unsigned long long)samples);
@@ -275,7 +281,8 @@ static lb_status work(job *j, lb_quantize_result *r, lb_error *err)
     LB_GO(lb_alloc_array(&r->block_errors, blocks, sizeof *r->block_errors, "report", err));
     r->layer_count = blocks * LB_BLOCK_LINEARS;
     LB_GO(lb_alloc_array(&r->layers, r->layer_count, sizeof *r->layers, "report", err));
-    LB_GO(lb_quantized_dir_open(j->options->output, j->weights, &j->recipe, record, j->options->resume, &j->dir, err));
+    LB_GO(lb_quantized_dir_open(j->options->output, j->weights, &j->recipe, record, j->options->resume,
+                                &j->dir, err));
     r->resumed_blocks = lb_quantized_dir_done(j->dir);
     lb_pipeline pipeline = {.weights = j->weights,
                             .recipe = &j->recipe,
@@ -307,7 +314,8 @@ static lb_status print_recipe(const job *j, lb_quantize_result *r, lb_error *err
 {
     json_t *recipe = lb_recipe_json(&j->recipe);
     lb_text text = {0};
-    const int failed = !recipe || json_dump_callback(recipe, add_to_text, &text, JSON_SORT_KEYS | JSON_COMPACT) != 0;
+    const int failed =
+        !recipe || json_dump_callback(recipe, add_to_text, &text, JSON_SORT_KEYS | JSON_COMPACT) != 0;
     json_decref(recipe);
     r->recipe = text.data;
     return failed || text.failed ? lb_fail(err, LB_ENOMEM, "no memory to describe the recipe") : LB_OK;

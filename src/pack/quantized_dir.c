@@ -51,13 +51,15 @@ static lb_status no_memory(lb_error *err)
 }
 
 /* "model", or of an object the first of its keys that differs: "recipe (format)". */
-static void name_difference(const char *key, const json_t *wanted, const json_t *found, char *out, size_t bytes)
+static void name_difference(const char *key, const json_t *wanted, const json_t *found, char *out,
+                            size_t bytes)
 {
     const json_t *sides[2] = {wanted, found}, *value;
     const char *inner;
     snprintf(out, bytes, "%s", key);
     for (int i = 0; i < 2; i++) {
-        json_object_foreach((json_t *)(uintptr_t)sides[i], inner, value) {
+        json_object_foreach((json_t *)(uintptr_t)sides[i], inner, value)
+        {
             if (!json_equal(value, json_object_get(sides[1 - i], inner))) {
                 snprintf(out, bytes, "%s (%s)", key, inner);
                 return;
@@ -80,13 +82,16 @@ static lb_status check_record(const char *partial, const json_t *record, lb_erro
         return lb_fail_at(err, st, "cannot resume %s", partial);
     const char *key;
     const json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)record, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)record, key, value)
+    {
         const json_t *before = json_object_get(found, key);
         if (st != LB_OK || json_equal(value, before))
             continue;
         name_difference(key, value, before, difference, sizeof difference);
-        st = lb_fail(err, LB_EINVAL, "cannot resume %s: it was made with another %s; use the same arguments, or "
-                     "delete it to start anew", partial, difference);
+        st = lb_fail(err, LB_EINVAL,
+                     "cannot resume %s: it was made with another %s; use the same arguments, or "
+                     "delete it to start anew",
+                     partial, difference);
     }
     json_decref(found);
     return st;
@@ -108,10 +113,12 @@ static lb_status begin(lb_quantized_dir *dir, const json_t *record, lb_error *er
 static lb_status begin_or_resume(lb_quantized_dir *dir, const json_t *record, bool resume, lb_error *err)
 {
     if (lb_path_exists(dir->path))
-        return lb_fail(err, LB_EEXIST, "the output %s exists already; choose another name or delete it", dir->path);
+        return lb_fail(err, LB_EEXIST, "the output %s exists already; choose another name or delete it",
+                       dir->path);
     const bool there = lb_path_exists(dir->partial);
     if (there && !resume)
-        return lb_fail(err, LB_EEXIST, "%s exists: an unfinished run; add --resume to go on with it, or delete it",
+        return lb_fail(err, LB_EEXIST,
+                       "%s exists: an unfinished run; add --resume to go on with it, or delete it",
                        dir->partial);
     if (!there || rmdir(dir->partial) == 0) /* empty: killed before there was a record */
         return begin(dir, record, err);
@@ -193,7 +200,8 @@ static lb_status save_errors(const lb_quantized_dir *dir, size_t k, const lb_lay
     return st;
 }
 
-static lb_status add_vector(lb_shard *shard, const lb_weights *weights, const char *name, size_t n, lb_error *err)
+static lb_status add_vector(lb_shard *shard, const lb_weights *weights, const char *name, size_t n,
+                            lb_error *err)
 {
     lb_weight w;
     LB_TRY(lb_weights_find(weights, name, 1, n, &w, err));
@@ -276,8 +284,8 @@ static void encode_outer_rows(void *arg, size_t begin, size_t end)
     const lb_layer *l = job->layer;
     const size_t params = lb_format_groups(&l->format, l->cols) * l->format.params;
     for (size_t row = begin; row < end; row++)
-        lb_format_encode_row(&l->format, l->w + row * l->cols, NULL, l->cols, job->fit, l->codes + row * l->cols,
-                             l->params + row * params);
+        lb_format_encode_row(&l->format, l->w + row * l->cols, NULL, l->cols, job->fit,
+                             l->codes + row * l->cols, l->params + row * params);
 }
 
 /* An embedding or head that a rule quantizes: round to nearest, since nothing follows that could make
@@ -389,10 +397,10 @@ static lb_status write_config(const lb_quantized_dir *dir, lb_error *err)
 {
     json_t *layers = layer_formats(dir), *config = json_deep_copy(dir->weights->checkpoint.config);
     json_t *recipe = lb_recipe_json(dir->recipe);
-    json_t *quantization =
-        layers && recipe ? json_pack("{s:s, s:i, s:O, s:O}", "quant_method", "lowbit", "format_version",
-                                     LB_QUANTIZED_VERSION, "recipe", recipe, "layers", layers)
-                         : NULL;
+    json_t *quantization = layers && recipe
+                               ? json_pack("{s:s, s:i, s:O, s:O}", "quant_method", "lowbit", "format_version",
+                                           LB_QUANTIZED_VERSION, "recipe", recipe, "layers", layers)
+                               : NULL;
     char *path = lb_path_join(dir->partial, "config.json");
     lb_status st = config && quantization && path ? LB_OK : no_memory(err);
     if (st == LB_OK) {
@@ -424,10 +432,11 @@ static lb_status save_beside(const lb_quantized_dir *dir, const char *name, cons
 /* A folder's tokenizer files are copied as they are; a GGUF file's tokenizer becomes such files. */
 static lb_status write_tokenizer(const lb_quantized_dir *dir, lb_error *err)
 {
-    static const char *const names[] = {
-        "tokenizer.json", "tokenizer_config.json", "tokenizer.model",        "special_tokens_map.json",
-        "vocab.json",     "merges.txt",            "added_tokens.json",      "chat_template.jinja",
-        "LICENSE",        "generation_config.json"};
+    static const char *const names[] = {"tokenizer.json",    "tokenizer_config.json",
+                                        "tokenizer.model",   "special_tokens_map.json",
+                                        "vocab.json",        "merges.txt",
+                                        "added_tokens.json", "chat_template.jinja",
+                                        "LICENSE",           "generation_config.json"};
     const lb_checkpoint *source = &dir->weights->checkpoint;
     if (!lb_path_is_directory(source->path)) {
         LB_TRY(save_beside(dir, "tokenizer.json", source->tokenizer, err));

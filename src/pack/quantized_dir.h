@@ -19,7 +19,7 @@ typedef struct lb_quantized_dir lb_quantized_dir;
 /* What the finished checkpoint will weigh, or weighs. */
 typedef struct lb_checkpoint_size {
     uint64_t quantized_weights, quantized_bytes; /* layers whose format is not a float one */
-    uint64_t all_weights, all_bytes;             /* every tensor: embeddings, norms, biases too */
+    uint64_t all_weights, all_bytes; /* every tensor: embeddings, norms, biases too */
 } lb_checkpoint_size;
 
 /* The size follows from the configuration and the recipe alone. Also refuses what a recipe cannot ask

@@ -16,7 +16,8 @@ void lb_shard_free(lb_shard *shard)
     shard->count = 0;
 }
 
-static lb_status add(lb_shard *shard, const char *name, const lb_tensor_out *tensor, void *owned, lb_error *err)
+static lb_status add(lb_shard *shard, const char *name, const lb_tensor_out *tensor, void *owned,
+                     lb_error *err)
 {
     const size_t at = shard->count;
     if (at == LB_SHARD_MAX_TENSORS || strlen(name) >= sizeof shard->names[at]) {
@@ -30,12 +31,15 @@ static lb_status add(lb_shard *shard, const char *name, const lb_tensor_out *ten
     return LB_OK;
 }
 
-static lb_status narrow(const float *from, size_t n, lb_dtype dtype, const char *name, uint16_t *to, lb_error *err)
+static lb_status narrow(const float *from, size_t n, lb_dtype dtype, const char *name, uint16_t *to,
+                        lb_error *err)
 {
     for (size_t i = 0; i < n; i++) {
         if (dtype == LB_DTYPE_F16 && fabsf(from[i]) > 65504.0f)
-            return lb_fail(err, LB_EINVAL, "%s: the value %g does not fit f16; keep this layer with "
-                           "--layer PATTERN=bf16", name, (double)from[i]);
+            return lb_fail(err, LB_EINVAL,
+                           "%s: the value %g does not fit f16; keep this layer with "
+                           "--layer PATTERN=bf16",
+                           name, (double)from[i]);
         to[i] = dtype == LB_DTYPE_F16 ? lb_f16_from_float(from[i]) : lb_bf16_from_float(from[i]);
     }
     return LB_OK;
@@ -67,7 +71,8 @@ static lb_status convert(const lb_weight *weight, lb_dtype dtype, void **out, lb
 lb_status lb_shard_add_float(lb_shard *shard, const lb_weight *weight, lb_dtype dtype, lb_error *err)
 {
     const lb_tensor *t = weight->tensor;
-    lb_tensor_out out = {.dtype = dtype, .rank = t->rank, .bytes = weight->rows * weight->cols * lb_dtype_block_bytes(dtype)};
+    lb_tensor_out out = {
+        .dtype = dtype, .rank = t->rank, .bytes = weight->rows * weight->cols * lb_dtype_block_bytes(dtype)};
     void *owned = NULL;
     memcpy(out.shape, t->shape, sizeof out.shape);
     if (t->dtype == dtype && t->interleaved_heads == 0)
@@ -137,7 +142,8 @@ lb_status lb_shard_unpack(const lb_tensor_set *set, const char *path, lb_layer *
         snprintf(name, sizeof name, "%s.weight.%s", layer->name, parts[i].name);
         const lb_tensor *t = lb_tensor_find(set, name);
         if (!t || t->bytes != layer->rows * parts[i].row_bytes)
-            return lb_fail(err, LB_EFORMAT, "%s: tensor %s is not what the recipe would have written", path, name);
+            return lb_fail(err, LB_EFORMAT, "%s: tensor %s is not what the recipe would have written", path,
+                           name);
         data[i] = t->data;
     }
     for (size_t row = 0; row < layer->rows; row++) {

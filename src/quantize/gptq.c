@@ -35,12 +35,12 @@ typedef struct span {
 /* Everything about a layer's input that all its rows share. */
 typedef struct plan {
     size_t n;
-    size_t *column;    /* [n] original column of each visited one */
-    size_t *group;     /* [n] its group */
-    uint8_t *starts;   /* [n] whether its group's parameters are fitted here */
+    size_t *column; /* [n] original column of each visited one */
+    size_t *group; /* [n] its group */
+    uint8_t *starts; /* [n] whether its group's parameters are fitted here */
     span *spans;
     size_t span_count;
-    float *u;          /* [n, n] */
+    float *u; /* [n, n] */
     float *importance; /* [n] in visiting order */
 } plan;
 
@@ -158,7 +158,8 @@ static lb_status factorize(const lb_recipe *recipe, const lb_hessian *h, plan *p
     }
     lb_free(reordered);
     if (st == LB_OK && !definite)
-        st = lb_fail(err, LB_EINVAL, "GPTQ: the inputs' Hessian is not positive definite even with damping %g", damp);
+        st = lb_fail(err, LB_EINVAL,
+                     "GPTQ: the inputs' Hessian is not positive definite even with damping %g", damp);
     return st;
 }
 
@@ -238,8 +239,8 @@ static void sweep_row(const sweep *s, span columns, size_t row, float *w, float 
     for (size_t t = columns.begin; t < columns.end; t++) {
         float *group_params = params + p->group[t] * f->params;
         if (p->starts[t])
-            f->ops->fit(f, w + t, p->importance + t, lb_format_group_size(f, p->n, p->group[t]), s->recipe->fit,
-                        group_params);
+            f->ops->fit(f, w + t, p->importance + t, lb_format_group_size(f, p->n, p->group[t]),
+                        s->recipe->fit, group_params);
         uint8_t code;
         float value;
         f->ops->round(f, group_params, w + t, 1, &code);
@@ -281,14 +282,15 @@ static void sweep_rows(void *arg, size_t begin, size_t end)
         for (size_t r = 0; r < rows; r++)
             sweep_row(s, c, begin + r, w + r * n, errors + r * width);
         if (c.end < n)
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)(n - c.end), (int)width, -1.0f,
-                        errors, (int)width, p->u + c.begin * n + c.end, (int)n, 1.0f, w + c.end, (int)n);
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)(n - c.end), (int)width,
+                        -1.0f, errors, (int)width, p->u + c.begin * n + c.end, (int)n, 1.0f, w + c.end,
+                        (int)n);
     }
     lb_free(w);
 }
 
-static lb_status sweep_layer(const lb_recipe *recipe, const plan *p, const lb_hessian *h, const lb_layer *layer,
-                             lb_error *err)
+static lb_status sweep_layer(const lb_recipe *recipe, const plan *p, const lb_hessian *h,
+                             const lb_layer *layer, lb_error *err)
 {
     sweep s = {.recipe = recipe, .plan = p, .layer = layer, .w = layer->w};
     float *importance = NULL, *target = NULL, *scratch = NULL;
@@ -314,8 +316,8 @@ done:
     return st;
 }
 
-static lb_status quantize_gptq(const lb_recipe *recipe, const lb_hessian *hessian, lb_layer *layers, size_t count,
-                               lb_error *err)
+static lb_status quantize_gptq(const lb_recipe *recipe, const lb_hessian *hessian, lb_layer *layers,
+                               size_t count, lb_error *err)
 {
     plan p = {0};
     size_t planned = SIZE_MAX - 1; /* the group size that p was made for */

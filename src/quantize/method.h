@@ -16,9 +16,9 @@ typedef struct lb_layer {
     char name[128]; /* "model.layers.0.mlp.up_proj" */
     size_t rows, cols;
     lb_format format;
-    float *w;       /* [rows, cols] in: the weights. The pipeline puts their rounded values here after */
+    float *w; /* [rows, cols] in: the weights. The pipeline puts their rounded values here after */
     uint8_t *codes; /* [rows, cols] out */
-    float *params;  /* [rows, groups * format.params] out */
+    float *params; /* [rows, groups * format.params] out */
     double relative_error; /* set by the pipeline: output energy of the error over that of the layer */
 } lb_layer;
 

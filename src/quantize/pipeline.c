@@ -15,7 +15,7 @@ enum { CHUNK_TOKENS = 2048 }; /* tokens that go through a stage at a time */
 
 /* One of the two streams of activations, with the weights that drive it. */
 typedef struct stream {
-    float *x;        /* [tokens, hidden] */
+    float *x; /* [tokens, hidden] */
     float *attended; /* [tokens, heads * head_dim] inputs of o, kept between two stages */
     lb_block block;
     lb_workspace ws;
@@ -57,12 +57,15 @@ static void run_free(run *r)
     stream_free(&r->quantized);
 }
 
-static lb_status stream_start(const run *r, stream *s, lb_error *err)
+static lb_status stream_start(const run *r, stream *s, bool weights_stay, lb_error *err)
 {
     const lb_config *c = r->config;
     LB_TRY(lb_workspace_create(c, r->chunk_sequences * r->p->samples->length, &s->ws, err));
     LB_TRY(lb_alloc_array(&s->x, r->tokens, c->hidden * sizeof(float), "activations", err));
-    return lb_alloc_array(&s->attended, r->tokens, c->heads * c->head_dim * sizeof(float), "activations", err);
+    if (weights_stay)
+        return LB_OK;
+    return lb_alloc_array(&s->attended, r->tokens, c->heads * c->head_dim * sizeof(float), "activations",
+                          err);
 }
 
 static lb_status start_streams(run *r, lb_error *err)
@@ -73,8 +76,8 @@ static lb_status start_streams(run *r, lb_error *err)
     r->tokens = s->count * s->length;
     r->chunk_sequences = s->length < CHUNK_TOKENS ? CHUNK_TOKENS / s->length : 1;
     LB_GO(lb_rope_create(r->config, s->length, &r->rope, err));
-    LB_GO(stream_start(r, &r->original, err));
-    LB_GO(stream_start(r, &r->quantized, err));
+    LB_GO(stream_start(r, &r->original, true, err));
+    LB_GO(stream_start(r, &r->quantized, false, err));
     LB_GO(lb_embedding_load(r->p->weights, &e, err));
     LB_GO(lb_embedding_look_up(r->p->kernels, &e, s->ids, r->tokens, r->original.x, err));
     memcpy(r->quantized.x, r->original.x, r->tokens * r->config->hidden * sizeof(float));
@@ -99,38 +102,49 @@ static lb_status advance_to_qkv(run *r, stream *s, size_t at, size_t sequences, 
 static lb_status advance_to_o(run *r, stream *s, size_t at, size_t sequences, float **inputs, lb_error *err)
 {
     const size_t tokens = sequences * r->p->samples->length, width = r->config->heads * r->config->head_dim;
+    float *x = s->x + at * r->config->hidden;
     lb_stage_context c = stage_context(r, s);
-    lb_block_attention_input(&c, s->x + at * r->config->hidden, tokens);
+    lb_block_attention_input(&c, x, tokens);
     LB_TRY(lb_block_attend(&c, sequences, r->p->samples->length, err));
-    memcpy(s->attended + at * width, s->ws.a, tokens * width * sizeof(float));
     *inputs = s->ws.a;
+    if (!s->attended)
+        return lb_block_attention_output(&c, s->ws.a, x, tokens, err);
+    memcpy(s->attended + at * width, s->ws.a, tokens * width * sizeof(float));
     return LB_OK;
 }
 
-static lb_status advance_to_gate_up(run *r, stream *s, size_t at, size_t sequences, float **inputs, lb_error *err)
+static lb_status advance_to_gate_up(run *r, stream *s, size_t at, size_t sequences, float **inputs,
+                                    lb_error *err)
 {
     const size_t tokens = sequences * r->p->samples->length, width = r->config->heads * r->config->head_dim;
     float *x = s->x + at * r->config->hidden;
     lb_stage_context c = stage_context(r, s);
-    LB_TRY(lb_block_attention_output(&c, s->attended + at * width, x, tokens, err));
+    if (s->attended)
+        LB_TRY(lb_block_attention_output(&c, s->attended + at * width, x, tokens, err));
     lb_block_ffn_input(&c, x, tokens);
     *inputs = s->ws.h;
     return LB_OK;
 }
 
-static lb_status advance_to_down(run *r, stream *s, size_t at, size_t sequences, float **inputs, lb_error *err)
+static lb_status advance_to_down(run *r, stream *s, size_t at, size_t sequences, float **inputs,
+                                 lb_error *err)
 {
     const size_t tokens = sequences * r->p->samples->length;
+    float *x = s->x + at * r->config->hidden;
     lb_stage_context c = stage_context(r, s);
-    lb_block_ffn_input(&c, s->x + at * r->config->hidden, tokens);
+    lb_block_ffn_input(&c, x, tokens);
     LB_TRY(lb_block_ffn_inner(&c, tokens, err));
     *inputs = s->ws.m;
-    return LB_OK;
+    return s->attended ? LB_OK : lb_block_ffn_output(&c, x, tokens, err);
 }
 
-/* The inputs of down are wide and there are many: they are computed twice rather than kept. */
+/* The inputs of down are wide and there are many: the quantized stream's are computed twice rather than
+ * kept. */
 static lb_status advance_to_end(run *r, stream *s, size_t at, size_t sequences, float **inputs, lb_error *err)
 {
+    *inputs = s->ws.m;
+    if (!s->attended)
+        return LB_OK;
     LB_TRY(advance_to_down(r, s, at, sequences, inputs, err));
     lb_stage_context c = stage_context(r, s);
     return lb_block_ffn_output(&c, s->x + at * r->config->hidden, sequences * r->p->samples->length, err);
@@ -283,7 +297,8 @@ static double output_error(const run *r)
     return energy > 0.0 ? difference / energy : 0.0;
 }
 
-static lb_status quantize_block(run *r, size_t index, lb_layer *layers, lb_block_report *report, lb_error *err)
+static lb_status quantize_block(run *r, size_t index, lb_layer *layers, lb_block_report *report,
+                                lb_error *err)
 {
     const bool restored = r->p->sink.has(r->p->sink.self, index);
     double start = lb_now();
@@ -358,7 +373,7 @@ size_t lb_pipeline_memory(const lb_config *c, const lb_recipe *recipe, size_t sa
     size_t bytes = linear * 9 + 3 * c->ffn * c->hidden * sizeof(float);
     if (samples > 0) {
         const size_t chunk = seqlen < CHUNK_TOKENS ? CHUNK_TOKENS / seqlen * seqlen : seqlen;
-        bytes += samples * seqlen * 2 * (c->hidden + q) * sizeof(float);
+        bytes += samples * seqlen * (2 * c->hidden + q) * sizeof(float);
         bytes += 2 * lb_workspace_bytes(c, chunk) + c->vocab * c->hidden * sizeof(float);
         bytes += widest * widest * sizeof(float);
         if (recipe->method->needs_hessian)

@@ -104,8 +104,8 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
 {
     json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I}", "format", recipe->format.name, "method",
                              recipe->method->name, "fit", recipe->fit == LB_FIT_SEARCH ? "search" : "range",
-                             "samples", (json_int_t)recipe->samples, "seqlen", (json_int_t)recipe->seqlen, "seed",
-                             (json_int_t)recipe->seed);
+                             "samples", (json_int_t)recipe->samples, "seqlen", (json_int_t)recipe->seqlen,
+                             "seed", (json_int_t)recipe->seed);
     int failed = json == NULL;
     if (recipe->method->needs_hessian) {
         failed |= json_object_set_new(json, "order", json_string(order_names[recipe->order]));
@@ -115,8 +115,8 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
     if (recipe->rule_count) {
         json_t *rules = json_array();
         for (size_t i = 0; i < recipe->rule_count; i++)
-            failed |= json_array_append_new(rules, json_sprintf("%s=%s", recipe->rules[i].pattern,
-                                                                recipe->rules[i].format.name));
+            failed |= json_array_append_new(
+                rules, json_sprintf("%s=%s", recipe->rules[i].pattern, recipe->rules[i].format.name));
         failed |= json_object_set_new(json, "layer_rules", rules);
     }
     if (!failed)

@@ -13,8 +13,8 @@ typedef struct lb_method lb_method;
 /* In which order GPTQ visits the columns of a layer. */
 typedef enum lb_order {
     LB_ORDER_GROUP, /* largest Hessian diagonal first, inside each group and among groups */
-    LB_ORDER_ACT,   /* largest first over all columns; groups' parameters fixed beforehand */
-    LB_ORDER_NONE   /* as stored */
+    LB_ORDER_ACT, /* largest first over all columns; groups' parameters fixed beforehand */
+    LB_ORDER_NONE /* as stored */
 } lb_order;
 
 /* "--layer PATTERN=FORMAT": layers whose name matches the shell pattern get this format. */
@@ -26,13 +26,13 @@ typedef struct lb_layer_rule {
 enum { LB_RECIPE_MAX_RULES = 64 };
 
 typedef struct lb_recipe {
-    lb_format format;        /* of every linear layer of every block */
+    lb_format format; /* of every linear layer of every block */
     const lb_method *method;
     lb_fit fit;
     lb_order order;
-    double damp;             /* added to H's diagonal, as a share of its mean */
-    double compensate;       /* how much of the drift of a layer's inputs it is asked to undo, 0..1 */
-    size_t samples, seqlen;  /* calibration; samples = 0: none */
+    double damp; /* added to H's diagonal, as a share of its mean */
+    double compensate; /* how much of the drift of a layer's inputs it is asked to undo, 0..1 */
+    size_t samples, seqlen; /* calibration; samples = 0: none */
     uint64_t seed;
     lb_layer_rule rules[LB_RECIPE_MAX_RULES]; /* the last that matches wins */
     size_t rule_count;

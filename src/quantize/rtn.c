@@ -21,8 +21,8 @@ static void encode_rows(void *arg, size_t begin, size_t end)
                              l->codes + row * l->cols, l->params + row * params);
 }
 
-static lb_status quantize_rtn(const lb_recipe *recipe, const lb_hessian *hessian, lb_layer *layers, size_t count,
-                              lb_error *err)
+static lb_status quantize_rtn(const lb_recipe *recipe, const lb_hessian *hessian, lb_layer *layers,
+                              size_t count, lb_error *err)
 {
     float *importance = NULL;
     if (hessian) {
