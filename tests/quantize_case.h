@@ -26,14 +26,21 @@ static inline int drop_work(void **state)
     return 0;
 }
 
-/* work_folder/name; one of a few static buffers. */
+/* work_folder/name: valid until the program ends. */
 static inline const char *in_work(const char *name)
 {
-    static char paths[16][SCRATCH_PATH_BYTES];
-    static unsigned next;
-    char *path = paths[next++ % 16];
-    snprintf(path, SCRATCH_PATH_BYTES, "%s/%s", work_folder, name);
-    return path;
+    enum { MOST = 160 };
+    static char paths[MOST][SCRATCH_PATH_BYTES];
+    char path[SCRATCH_PATH_BYTES];
+    snprintf(path, sizeof path, "%s/%s", work_folder, name);
+    for (size_t i = 0; i < MOST; i++) {
+        if (!paths[i][0])
+            memcpy(paths[i], path, sizeof path);
+        if (strcmp(paths[i], path) == 0)
+            return paths[i];
+    }
+    fail_msg("more than %d names", MOST);
+    return NULL;
 }
 
 /* Writes the model once, whoever asks first. */

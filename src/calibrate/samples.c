@@ -65,7 +65,7 @@ lb_status lb_samples_create(const lb_tokenizer *tokenizer, const char *text, siz
     if (length < 2 || count == 0)
         st = lb_fail(err, LB_EINVAL, "calibration wants at least 1 sample of 2 tokens, got %zu of %zu", count,
                      length);
-    else if (available < length)
+    else if (available < length - (bos != UINT32_MAX))
         st = lb_fail(err, LB_EINVAL, "the calibration text has %zu tokens, less than one sample of %zu",
                      available, length);
     else

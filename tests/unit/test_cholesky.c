@@ -97,8 +97,9 @@ static void check_against_textbook(size_t n, const float *h, double damp, double
             column += (double)(a[i * n + j] * a[i * n + j]);
         for (size_t i = 0; i < n; i++) {
             want[i * n + j] = (double)a[i * n + j];
-            bounds[i * n + j] = i > j ? 0.0 : 1.001 * U24 * fabs(want[i * n + j]) +
-                                                  0x1p-53 * sqrt((double)n) * condition * sqrt(column);
+            bounds[i * n + j] = i > j ? 0.0
+                                      : 1.001 * U24 * fabs(want[i * n + j]) +
+                                            0x1p-53 * sqrt((double)n) * condition * sqrt(column);
         }
     }
     near_array_by(u, want, n * n, bounds);
@@ -187,10 +188,10 @@ static void ill_conditioned(void **state)
     (void)state;
     lb_rng rng;
     lb_rng_seed(&rng, 22);
-    check(&rng, 64, 300, 2.0, 0.0);    /* no damping needed */
-    check(&rng, 130, 20, 1.0, 1e-4);   /* fewer tokens than channels: singular but for the damping */
-    check(&rng, 130, 20, 1e-3, 1e-6);  /* and channels of very different size */
-    check(&rng, 40, 1, 1.0, 1e-6);     /* one token */
+    check(&rng, 64, 300, 2.0, 0.0); /* no damping needed */
+    check(&rng, 130, 20, 1.0, 1e-4); /* fewer tokens than channels: singular but for the damping */
+    check(&rng, 130, 20, 1e-3, 1e-6); /* and channels of very different size */
+    check(&rng, 40, 1, 1.0, 1e-6); /* one token */
 }
 
 static void zero_and_diagonal(void **state)
@@ -221,7 +222,7 @@ static void not_definite_is_said(void **state)
     enum { N = 200 };
     static float h[N * N], u[N * N];
     for (size_t k = 0; k < sizeof at / sizeof *at; k++) {
-        for (int wrong = 0; wrong < 3; wrong++) {
+        for (int wrong = 0; wrong < 5; wrong++) {
             bool definite = true;
             memset(h, 0, sizeof h);
             for (size_t i = 0; i < N; i++)
@@ -230,8 +231,10 @@ static void not_definite_is_said(void **state)
                 h[at[k] * N + at[k]] = -0.5f;
             else if (wrong == 1)
                 h[at[k] * N + at[k]] = NAN;
-            else /* two channels more alike than each is to itself */
-                h[(at[k] < N - 1 ? at[k] : N - 2) * N + N - 1] = 1.5f;
+            else /* two channels more alike than each is to itself, or unknown */
+                h[(at[k] < N - 1 ? at[k] : N - 2) * N + N - 1] = wrong == 2   ? 1.5f
+                                                                 : wrong == 3 ? NAN
+                                                                              : INFINITY;
             assert_int_equal(lb_inverse_cholesky(N, h, 0.01, u, &definite, NULL), LB_OK);
             assert_false(definite);
         }

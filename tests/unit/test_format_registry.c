@@ -17,7 +17,8 @@ typedef struct known_name {
 static known_name known[MOST_NAMES];
 static size_t known_count;
 
-static void add(const char *name, const char *canonical, unsigned bits, size_t group, bool symmetric, bool is_float)
+static void add(const char *name, const char *canonical, unsigned bits, size_t group, bool symmetric,
+                bool is_float)
 {
     assert_true(known_count < MOST_NAMES);
     known_name *k = &known[known_count++];
@@ -116,13 +117,53 @@ static void nothing_but_the_documented_names(void **state)
 {
     (void)state;
     static const char *const close[] = {
-        "",           "int",          "int4",         "int4-",       "int4-g",         "int4-g0",    "int4-g00",
-        "int4-g1",    "int4-g16",     "int4-g032",    "int4-g512",   "int4-g1280",     "int4-g12800", "int4-g-32",
-        "int4-g+32",  "int4-g 32",    " int4-g32",    "int4-g32 ",   "int4-g32-",      "int4-g32-a", "int4-g32asym",
-        "int1-g32",   "int9-g32",     "int0-g32",     "int04-g32",   "int 4-g32",      "int+4-g32",  "int-4-g32",
-        "int16-g32",  "int44-g32",    "INT4-g32",     "int4-G32",    "int4-row32",     "int4-rowx",  "int4-row-",
-        "int4-row ",  "int4-g32-asym-sym", "int4-g32-asym ", "int4-g64\n", "f32 ",     "F32",        "f64",
-        "bf16-g32",   "fp16",         "int4-g4294967328", "int4-g18446744073709551648", "int4-row-asymm",
+        "",
+        "int",
+        "int4",
+        "int4-",
+        "int4-g",
+        "int4-g0",
+        "int4-g00",
+        "int4-g1",
+        "int4-g16",
+        "int4-g032",
+        "int4-g512",
+        "int4-g1280",
+        "int4-g12800",
+        "int4-g-32",
+        "int4-g+32",
+        "int4-g 32",
+        " int4-g32",
+        "int4-g32 ",
+        "int4-g32-",
+        "int4-g32-a",
+        "int4-g32asym",
+        "int1-g32",
+        "int9-g32",
+        "int0-g32",
+        "int04-g32",
+        "int 4-g32",
+        "int+4-g32",
+        "int-4-g32",
+        "int16-g32",
+        "int44-g32",
+        "INT4-g32",
+        "int4-G32",
+        "int4-row32",
+        "int4-rowx",
+        "int4-row-",
+        "int4-row ",
+        "int4-g32-asym-sym",
+        "int4-g32-asym ",
+        "int4-g64\n",
+        "f32 ",
+        "F32",
+        "f64",
+        "bf16-g32",
+        "fp16",
+        "int4-g4294967328",
+        "int4-g18446744073709551648",
+        "int4-row-asymm",
     };
     for (size_t i = 0; i < sizeof close / sizeof *close; i++) {
         assert_null(find(close[i]));

@@ -79,8 +79,9 @@ static void products(void **state)
 {
     (void)state;
     static const shape shapes[] = {
-        {1, 1, 1, 0},     {3, 5, 7, 0},     {3, 5, 7, 2},    {17, 1, 300, 1},   {1, 17, 300, 1},  {2, 2, 2000, 0},
-        {256, 768, 5, 0}, {257, 769, 9, 1}, {255, 767, 8, 3}, {513, 70, 31, 0}, {40, 1540, 12, 0},
+        {1, 1, 1, 0},     {3, 5, 7, 0},     {3, 5, 7, 2},      {17, 1, 300, 1},
+        {1, 17, 300, 1},  {2, 2, 2000, 0},  {256, 768, 5, 0},  {257, 769, 9, 1},
+        {255, 767, 8, 3}, {513, 70, 31, 0}, {40, 1540, 12, 0},
     };
     lb_rng rng;
     lb_rng_seed(&rng, 3);
@@ -100,7 +101,8 @@ static void products_not_transposed(void **state)
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         const size_t m = shapes[s].m, n = shapes[s].n, k = shapes[s].k, more = shapes[s].more;
         const size_t lda = k + more, ldb = n + more, ldc = n + 2 * more;
-        float *a = random_floats(&rng, m * lda), *b = random_floats(&rng, k * ldb), *c = random_floats(&rng, m * ldc);
+        float *a = random_floats(&rng, m * lda), *b = random_floats(&rng, k * ldb),
+              *c = random_floats(&rng, m * ldc);
         for (size_t i = 0; i < m * ldc; i++)
             c[i] = i % ldc < n ? NAN : MARK;
         lb_gemm_nn(m, n, k, a, lda, b, ldb, c, ldc);
@@ -137,7 +139,8 @@ static void empty_products(void **state)
 
 static void check_gram(lb_rng *rng, size_t m, size_t n)
 {
-    float *x = random_floats(rng, m * n), *h = malloc(n * n * sizeof *h), *again = malloc(n * n * sizeof *again);
+    float *x = random_floats(rng, m * n), *h = malloc(n * n * sizeof *h),
+          *again = malloc(n * n * sizeof *again);
     double *want = malloc(n * sizeof *want), *bounds = malloc(n * sizeof *bounds);
     assert_true(h && again && want && bounds);
     for (size_t i = 0; i < n; i++)

@@ -22,7 +22,8 @@ static void fill(float *x, size_t n, uint64_t seed)
 }
 
 /* mean over tokens of a_i (b_j - c_j), and the size of a float's error in it. */
-static double moment(const float *a, const float *b, const float *c, size_t n, size_t i, size_t j, double *bound)
+static double moment(const float *a, const float *b, const float *c, size_t n, size_t i, size_t j,
+                     double *bound)
 {
     double sum = 0.0, size = 0.0;
     for (size_t t = 0; t < TOKENS; t++) {

@@ -46,12 +46,23 @@ static void fill_group(lb_rng *rng, unsigned kind, float *w, size_t n)
     for (size_t i = 0; i < n; i++) {
         float x = (float)lb_rng_normal(rng);
         switch (kind % 6) {
-        case 1: x = i == n / 2 ? 8.0f : x; break;
-        case 2: x = 3.0f + 0.5f * x; break;
-        case 3: x = flat; break;
-        case 4: x = 0.0f; break;
-        case 5: x = -fabsf(x); break;
-        default: break;
+        case 1:
+            x = i == n / 2 ? 8.0f : x;
+            break;
+        case 2:
+            x = 3.0f + 0.5f * x;
+            break;
+        case 3:
+            x = flat;
+            break;
+        case 4:
+            x = 0.0f;
+            break;
+        case 5:
+            x = -fabsf(x);
+            break;
+        default:
+            break;
         }
         w[i] = x * size;
     }
@@ -109,8 +120,8 @@ static void check_rounding(const lb_format *f, const float *params, const float 
         assert_true((double)values[i] == value_of(params, codes[i]));
         const double got = fabs((double)w[i] - (double)values[i]), want = nearest(f, params, w[i]);
         if (got > want + 6.0 * U24 * fabs((double)w[i]))
-            fail_msg("%s: %g becomes %g, off by %g where %g is possible", f->name, (double)w[i], (double)values[i],
-                     got, want);
+            fail_msg("%s: %g becomes %g, off by %g where %g is possible", f->name, (double)w[i],
+                     (double)values[i], got, want);
     }
 }
 
@@ -131,7 +142,8 @@ static void rounding_is_to_the_nearest(void **state)
                     f->ops->fit(f, w, NULL, n, (lb_fit)how, params);
                     check_params(f, params);
                     check_rounding(f, params, w, n);
-                    for (size_t i = 0; i < n; i++) /* other weights than those that were fitted, out of range too */
+                    for (size_t i = 0; i < n;
+                         i++) /* other weights than those that were fitted, out of range too */
                         other[i] = params[LB_INT_SCALE] * top_of(f) * (float)lb_rng_normal(&rng);
                     check_rounding(f, params, other, n);
                 }
@@ -161,7 +173,8 @@ static void ties_and_far_away(void **state)
 }
 
 /* The error of a group, weighted, in double. */
-static double error_of(const lb_format *f, const float *params, const float *w, const float *importance, size_t n)
+static double error_of(const lb_format *f, const float *params, const float *w, const float *importance,
+                       size_t n)
 {
     uint8_t codes[MOST];
     double total = 0.0;
@@ -257,7 +270,8 @@ static void search_is_never_worse_than_range(void **state)
             }
             f->ops->fit(f, w, importance, n, LB_FIT_RANGE, range);
             f->ops->fit(f, w, importance, n, LB_FIT_SEARCH, search);
-            const double bad = error_of(f, range, w, importance, n), good = error_of(f, search, w, importance, n);
+            const double bad = error_of(f, range, w, importance, n),
+                         good = error_of(f, search, w, importance, n);
             /* The search compares errors that float knows to a few units in the last place of w. */
             assert_true(sqrt(good) <= sqrt(bad) * (1.0 + 1e-6) + 4.0 * U24 * sqrt(size));
         }
@@ -319,7 +333,8 @@ static void search_is_nearly_exhaustive(void **state)
              * more of it; it is also 1000 times smaller. */
             const double limit = bits <= 6 ? 1.02 : bits == 7 ? 1.05 : 1.10;
             if (!(ratio <= limit))
-                fail_msg("%s%s: the search's error is %.4f of the least", f->name, mode & 2 ? " weighted" : "", ratio);
+                fail_msg("%s%s: the search's error is %.4f of the least", f->name,
+                         mode & 2 ? " weighted" : "", ratio);
         }
     }
 }
@@ -343,7 +358,8 @@ static void storage_round_trip(void **state)
             lb_format_part part[LB_FORMAT_MAX_PARTS];
             const unsigned count = f->ops->parts(f, cols, part);
             assert_int_equal(count, f->symmetric ? 2 : 3);
-            for (unsigned p = 0; p < count; p++) { /* exactly as large as promised: sanitizers watch the end */
+            for (unsigned p = 0; p < count;
+                 p++) { /* exactly as large as promised: sanitizers watch the end */
                 parts[p] = malloc(part[p].row_bytes);
                 assert_non_null(parts[p]);
                 memset(parts[p], 0xee, part[p].row_bytes);
@@ -360,7 +376,8 @@ static void storage_round_trip(void **state)
                 assert_int_equal(parts[2][bit / 8] >> bit % 8 & 1, zero >> bit % f->bits & 1);
             }
             lb_error err;
-            assert_int_equal(f->ops->unpack(f, (const uint8_t *const *)parts, cols, back, back_params, &err), LB_OK);
+            assert_int_equal(f->ops->unpack(f, (const uint8_t *const *)parts, cols, back, back_params, &err),
+                             LB_OK);
             assert_memory_equal(back, codes, cols);
             assert_memory_equal(back_params, params, groups * LB_INT_PARAMS * sizeof *params);
             lb_format_decode_row(f, back, back_params, cols, got);

@@ -30,7 +30,8 @@ static const lb_cpu_level levels[] = {LB_CPU_REF, LB_CPU_AVX2, LB_CPU_AVX512, LB
 enum { LEVELS = sizeof levels / sizeof *levels };
 enum { RMS_NORM, SILU_MUL, SOFTMAX, OPS };
 
-static void apply(const lb_kernels *k, int op, const float *a, const float *b, size_t n, float eps, float *out)
+static void apply(const lb_kernels *k, int op, const float *a, const float *b, size_t n, float eps,
+                  float *out)
 {
     if (op == RMS_NORM) {
         k->rms_norm(a, b, n, eps, out);

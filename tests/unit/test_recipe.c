@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT
+ * Recipes: defaults, layer rules, names, and the JSON that identifies a run. */
+#define _GNU_SOURCE
+#include "near.h"
+
+#include "quantize/method.h"
+
+static void defaults_are_what_the_command_documents(void **state)
+{
+    (void)state;
+    lb_recipe r;
+    lb_recipe_default(&r);
+    assert_string_equal(r.format.name, "int4-g128");
+    assert_ptr_equal(r.method, &lb_method_gptq);
+    assert_int_equal(r.fit, LB_FIT_SEARCH);
+    assert_int_equal(r.order, LB_ORDER_GROUP);
+    assert_true(r.damp > 0.0 && r.damp < 1.0 && r.samples > 0 && r.seqlen > 1 && r.rule_count == 0);
+}
+
+static const char *format_of(const lb_recipe *r, const char *layer, size_t *rule)
+{
+    return lb_recipe_format(r, layer, &r->format, rule)->name;
+}
+
+static void the_last_rule_that_matches_wins(void **state)
+{
+    (void)state;
+    lb_recipe r;
+    size_t rule = 7;
+    lb_recipe_default(&r);
+    assert_string_equal(format_of(&r, "model.layers.0.mlp.down_proj", &rule), "int4-g128");
+    assert_true(rule == SIZE_MAX);
+    assert_int_equal(lb_recipe_add_rule(&r, "*.down_proj=int8-row", NULL), LB_OK);
+    assert_int_equal(lb_recipe_add_rule(&r, "model.layers.0.*=bf16", NULL), LB_OK);
+    assert_int_equal(lb_recipe_add_rule(&r, "*.layers.[12].self_attn.?_proj=int2-g32-asym", NULL), LB_OK);
+    assert_int_equal(lb_recipe_add_rule(&r, "lm_head=int6-g64-sym", NULL), LB_OK);
+    assert_int_equal(r.rule_count, 4);
+    static const struct {
+        const char *layer, *format;
+        size_t rule;
+    } wanted[] = {
+        {"model.layers.3.mlp.down_proj", "int8-row", 0},
+        {"model.layers.0.mlp.down_proj", "bf16", 1},
+        {"model.layers.0.self_attn.q_proj", "bf16", 1},
+        {"model.layers.1.self_attn.q_proj", "int2-g32-asym", 2},
+        {"model.layers.2.self_attn.o_proj", "int2-g32-asym", 2},
+        {"model.layers.3.self_attn.o_proj", "int4-g128", SIZE_MAX},
+        {"model.layers.10.self_attn.q_proj", "int4-g128", SIZE_MAX},
+        {"model.layers.1.mlp.gate_proj", "int4-g128", SIZE_MAX},
+        {"lm_head", "int6-g64", 3},
+        {"lm_head2", "int4-g128", SIZE_MAX},
+        {"model.layers.3.mlp.down_projx", "int4-g128", SIZE_MAX},
+    };
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        assert_string_equal(format_of(&r, wanted[i].layer, &rule), wanted[i].format);
+        assert_true(rule == wanted[i].rule);
+        assert_string_equal(format_of(&r, wanted[i].layer, NULL), wanted[i].format);
+    }
+}
+
+static void bad_rules_leave_the_recipe_alone(void **state)
+{
+    (void)state;
+    char too_long[200];
+    memset(too_long, 'x', sizeof too_long);
+    snprintf(too_long + 150, 50, "=int4-row");
+    const char *const bad[] = {"",
+                               "=",
+                               "=int4-g128",
+                               "*.down_proj",
+                               "*=",
+                               "*=int4",
+                               "*=int4-g100",
+                               "*= int4-g32",
+                               "*=int4-g32 ",
+                               "*==int4-g32",
+                               "*=int4-g32=int8-row",
+                               too_long};
+    lb_recipe r;
+    lb_recipe_default(&r);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        lb_error err;
+        err.msg[0] = '\0';
+        assert_int_equal(lb_recipe_add_rule(&r, bad[i], &err), LB_EINVAL);
+        assert_true(strlen(err.msg) > 10);
+        assert_int_equal(r.rule_count, 0);
+    }
+}
+
+static void patterns_as_long_as_fits_and_rules_as_many(void **state)
+{
+    (void)state;
+    lb_recipe r;
+    lb_error err;
+    char text[200];
+    const size_t most = sizeof r.rules[0].pattern - 1;
+    lb_recipe_default(&r);
+    memset(text, 'y', sizeof text);
+    snprintf(text + most, sizeof text - most, "=f16");
+    assert_int_equal(lb_recipe_add_rule(&r, text, &err), LB_OK);
+    assert_int_equal(strlen(r.rules[0].pattern), most);
+    snprintf(text + most, sizeof text - most, "y=f16");
+    assert_int_equal(lb_recipe_add_rule(&r, text, &err), LB_EINVAL);
+    while (r.rule_count < LB_RECIPE_MAX_RULES)
+        assert_int_equal(lb_recipe_add_rule(&r, "a*=int3-g64", &err), LB_OK);
+    assert_int_equal(lb_recipe_add_rule(&r, "a*=int3-g64", &err), LB_EINVAL);
+    assert_non_null(strstr(err.msg, "64"));
+    assert_int_equal(r.rule_count, LB_RECIPE_MAX_RULES);
+}
+
+static void names_of_methods_and_orders(void **state)
+{
+    (void)state;
+    const lb_method *method;
+    lb_order order;
+    lb_error err;
+    assert_int_equal(lb_method_find("rtn", &method, &err), LB_OK);
+    assert_ptr_equal(method, &lb_method_rtn);
+    assert_false(method->needs_hessian);
+    assert_int_equal(lb_method_find("gptq", &method, &err), LB_OK);
+    assert_ptr_equal(method, &lb_method_gptq);
+    assert_true(method->needs_hessian);
+    size_t count = 0;
+    for (; lb_method_at(count); count++) {
+        assert_int_equal(lb_method_find(lb_method_at(count)->name, &method, &err), LB_OK);
+        assert_ptr_equal(method, lb_method_at(count));
+    }
+    assert_true(count >= 2);
+    assert_int_equal(lb_method_find("GPTQ", &method, &err), LB_EINVAL);
+    for (size_t i = 0; i < count; i++)
+        assert_non_null(strstr(err.msg, lb_method_at(i)->name));
+    assert_int_equal(lb_method_find("", &method, &err), LB_EINVAL);
+    assert_int_equal(lb_order_parse("group", &order, &err), LB_OK);
+    assert_int_equal(order, LB_ORDER_GROUP);
+    assert_int_equal(lb_order_parse("act", &order, &err), LB_OK);
+    assert_int_equal(order, LB_ORDER_ACT);
+    assert_int_equal(lb_order_parse("none", &order, &err), LB_OK);
+    assert_int_equal(order, LB_ORDER_NONE);
+    assert_int_equal(lb_order_parse("groups", &order, &err), LB_EINVAL);
+    assert_int_equal(lb_order_parse("", &order, &err), LB_EINVAL);
+}
+
+/* Any change that changes the output's bytes changes the JSON; equal recipes give equal JSON. */
+static void the_json_tells_recipes_apart(void **state)
+{
+    (void)state;
+    enum { VARIANTS = 13 };
+    lb_recipe r[VARIANTS];
+    json_t *json[VARIANTS];
+    for (size_t i = 0; i < VARIANTS; i++)
+        lb_recipe_default(&r[i]);
+    assert_int_equal(lb_format_parse("int4-g64", &r[1].format, NULL), LB_OK);
+    r[2].method = &lb_method_rtn;
+    r[3].fit = LB_FIT_RANGE;
+    r[4].order = LB_ORDER_ACT;
+    r[5].damp = 0.02;
+    r[6].samples = 127;
+    r[7].seqlen = 511;
+    r[8].seed = 43;
+    assert_int_equal(lb_recipe_add_rule(&r[9], "*.q_proj=int8-row", NULL), LB_OK);
+    assert_int_equal(lb_recipe_add_rule(&r[10], "*.q_proj=int8-g128", NULL), LB_OK);
+    assert_int_equal(lb_recipe_add_rule(&r[11], "*.k_proj=int8-row", NULL), LB_OK);
+    r[12].compensate = 0.25;
+    for (size_t i = 0; i < VARIANTS; i++) {
+        json_t *again = lb_recipe_json(&r[i]);
+        json[i] = lb_recipe_json(&r[i]);
+        assert_non_null(json[i]);
+        assert_true(json_equal(json[i], again));
+        json_decref(again);
+        for (size_t k = 0; k < i; k++)
+            assert_false(json_equal(json[i], json[k]));
+    }
+    assert_string_equal(json_string_value(json_object_get(json[0], "format")), "int4-g128");
+    assert_string_equal(json_string_value(json_object_get(json[0], "method")), "gptq");
+    assert_string_equal(json_string_value(json_object_get(json[4], "order")), "act");
+    assert_true(json_real_value(json_object_get(json[5], "damp")) == 0.02);
+    assert_int_equal(json_integer_value(json_object_get(json[6], "samples")), 127);
+    assert_int_equal(json_integer_value(json_object_get(json[8], "seed")), 43);
+    assert_null(json_object_get(json[2], "damp")); /* which RTN does not look at */
+    const json_t *rules = json_object_get(json[9], "layer_rules");
+    assert_int_equal(json_array_size(rules), 1);
+    assert_string_equal(json_string_value(json_array_get(rules, 0)), "*.q_proj=int8-row");
+    for (size_t i = 0; i < VARIANTS; i++)
+        json_decref(json[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults_are_what_the_command_documents),
+        cmocka_unit_test(the_last_rule_that_matches_wins),
+        cmocka_unit_test(bad_rules_leave_the_recipe_alone),
+        cmocka_unit_test(patterns_as_long_as_fits_and_rules_as_many),
+        cmocka_unit_test(names_of_methods_and_orders),
+        cmocka_unit_test(the_json_tells_recipes_apart),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
