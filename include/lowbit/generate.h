@@ -2,11 +2,11 @@
  *
  * A model that answers: opened once, then asked as often as one likes.
  *
- *     lb_generator_options open_options = LB_GENERATOR_OPTIONS_INIT;
- *     lb_generate_options options = LB_GENERATE_OPTIONS_INIT;
+ *     lb_generate_options options;
  *     lb_generator *generator;
+ *     lb_generate_options_init(&options);
  *     options.on_text = print_piece;
- *     if (lb_generator_open("./model", &open_options, &generator, &err) == LB_OK) {
+ *     if (lb_generator_open("./model", NULL, &generator, &err) == LB_OK) {
  *         lb_generate_text(generator, "Once upon a time", 16, &options, NULL, &err);
  *         lb_generator_close(generator);
  *     }
@@ -27,7 +27,8 @@ extern "C" {
 
 typedef struct lb_generator lb_generator;
 
-/* Initialise with the macro (NULL in a call means just that); fields are only ever appended. */
+/* Initialise with lb_generator_options_init (NULL in a call means just that); fields are only ever
+ * appended. The same goes for every options struct of this library. */
 typedef struct lb_generator_options {
     size_t struct_size;
     size_t context; /* tokens of prompt and answer together; 0: the model's limit, at most 8192 */
@@ -35,13 +36,7 @@ typedef struct lb_generator_options {
     lb_progress progress; /* while loading */
 } lb_generator_options;
 
-#define LB_GENERATOR_OPTIONS_INIT \
-    { \
-        sizeof(lb_generator_options), 0, 0, \
-        { \
-            0, 0 \
-        } \
-    }
+LB_API void lb_generator_options_init(lb_generator_options *options);
 
 /* Loads a Hugging Face folder, a lowbit folder or a GGUF file, with its tokenizer. A tokenizer that has
  * ids beyond the model's embedding is refused. The caller closes it. */
@@ -73,13 +68,7 @@ typedef struct lb_generate_options {
     lb_progress progress; /* asked before every piece of work; its non-zero return cancels */
 } lb_generate_options;
 
-#define LB_GENERATE_OPTIONS_INIT \
-    { \
-        sizeof(lb_generate_options), 128, 0.8, 40, 0.95, 0.05, 1.0, 64, 42, false, 0, 0, \
-        { \
-            0, 0 \
-        } \
-    }
+LB_API void lb_generate_options_init(lb_generate_options *options);
 
 typedef enum lb_stop {
     LB_STOP_LENGTH = 0, /* max_tokens were generated */

@@ -8,7 +8,8 @@
 
 lb_generator_options lb_sampling_open(const lb_common_args *common, const lb_sampling_args *sampling)
 {
-    lb_generator_options o = LB_GENERATOR_OPTIONS_INIT;
+    lb_generator_options o;
+    lb_generator_options_init(&o);
     o.context = sampling->context;
     o.cpu = common->cpu;
     o.progress.fn = lb_stop_when_interrupted;
@@ -17,7 +18,8 @@ lb_generator_options lb_sampling_open(const lb_common_args *common, const lb_sam
 
 lb_generate_options lb_sampling_generate(const lb_common_args *common, const lb_sampling_args *sampling)
 {
-    lb_generate_options o = LB_GENERATE_OPTIONS_INIT;
+    lb_generate_options o;
+    lb_generate_options_init(&o);
     o.max_tokens = sampling->tokens;
     o.temperature = sampling->temperature;
     o.top_k = sampling->top_k;

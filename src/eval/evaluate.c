@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/options.h"
 #include "base/thread.h"
 #include "eval/forward.h"
 #include "eval/windows.h"
@@ -199,11 +200,7 @@ static lb_status read_text(evaluation *e, size_t ctx, lb_error *err)
         goto done;
     }
     LB_GO(lb_tokenizer_create(c->tokenizer, c->tokenizer_config, c->path, &tokenizer, err));
-    if (lb_tokenizer_vocab_size(tokenizer) > weights->config.vocab) {
-        st = lb_fail(err, LB_EFORMAT, "%s: the tokenizer has %zu tokens, but the embedding only %zu rows",
-                     c->path, lb_tokenizer_vocab_size(tokenizer), weights->config.vocab);
-        goto done;
-    }
+    LB_GO(lb_tokenizer_check_rows(tokenizer, weights->config.vocab, c->path, err));
     LB_GO(lb_file_read(o->text, MAX_TEXT_BYTES, &text, &bytes, err));
     if (ctx == 0) {
         const size_t usual = o->protocol == LB_PROTOCOL_HALF ? 512 : 2048;
@@ -236,12 +233,10 @@ static lb_status open_models(evaluation *e, lb_format formats[2], lb_error *err)
 {
     const lb_eval_options *o = e->options;
     const lb_format *weights, *act;
-    lb_cpu_level cap = LB_CPU_BEST;
-    if (o->cpu && !lb_cpu_level_parse(o->cpu, &cap))
-        return lb_fail(err, LB_EINVAL, "instruction set \"%.40s\" is not known", o->cpu);
+    const lb_kernels *kernels;
+    LB_TRY(lb_kernels_choose(o->cpu, &kernels, err));
     LB_TRY(parse_optional(o->weights, &formats[0], &weights, err));
     LB_TRY(parse_optional(o->act, &formats[1], &act, err));
-    const lb_kernels *kernels = lb_kernels_get(cap);
     LB_TRY(lb_forward_open(o->model, e->windows.ctx, kernels, weights, act, &e->model, err));
     if (!e->compares)
         return LB_OK;
@@ -300,16 +295,17 @@ static void release(evaluation *e)
 
 lb_status lb_evaluate(const lb_eval_options *options, lb_eval_result *result, lb_error *err)
 {
-    evaluation e = {.options = options, .compares = options->against != NULL};
+    lb_eval_options o;
+    evaluation e = {.options = &o};
     lb_format formats[2];
     lb_status st = LB_OK;
     const double start = lb_now();
-    if (options->struct_size != sizeof *options)
-        return lb_fail(err, LB_EINVAL, "lb_eval_options has %zu bytes, this library's has %zu",
-                       options->struct_size, sizeof *options);
-    if (!options->model || !options->text)
+    lb_eval_options_init(&o);
+    LB_TRY(lb_options_adopt(&o, sizeof o, options, "lb_eval_options", err));
+    e.compares = o.against != NULL;
+    if (!o.model || !o.text)
         return lb_fail(err, LB_EINVAL, "an evaluation wants a model and a text");
-    LB_GO(read_text(&e, options->ctx, err));
+    LB_GO(read_text(&e, o.ctx, err));
     LB_GO(open_models(&e, formats, err));
     LB_GO(allocate(&e, err));
     for (size_t w = 0; w < e.windows.count; w += e.batch_windows) {

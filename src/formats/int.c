@@ -172,27 +172,28 @@ static void polish(search *s)
 
 /* Candidates 1/scale = -(half - step * i) / largest for |i| <= reach, on the side of the largest weight
  * and, where the extra negative code matters, on the other side too. The error is smooth enough at a
- * distance of a few steps to look at every third candidate first and then around the best of those. */
+ * distance of a few steps to look at every third candidate first and then around the best of those
+ * (not at 7 and 8 bits). */
 static void search_symmetric(const lb_format *format, extremes e, search *s)
 {
-    enum { STRIDE_COARSE = 3 };
     const float half = s->best_params[LB_INT_ZERO];
     const float largest = e.high >= -e.low ? e.high : e.low;
     const int reach = format->bits == 2 ? 90 : 99;
     const float step = format->bits == 2 ? 0.01f : 0.0075f * half;
-    const int sides = format->bits <= 3 ? 2 : 1;
+    const int sides = format->bits <= 4 ? 2 : 1;
+    const int coarse = format->bits <= 6 ? 3 : 1;
     for (int side = 0; side < sides; side++) {
         const float m = side == 0 ? largest : -largest;
         double least = HUGE_VAL;
         int best = 0;
-        for (int i = -reach; i <= reach; i += STRIDE_COARSE) {
+        for (int i = -reach; i <= reach; i += coarse) {
             const double error = try_candidate(s, -m / (half - step * (float)i), half);
             if (error < least) {
                 least = error;
                 best = i;
             }
         }
-        for (int i = best - STRIDE_COARSE + 1; i < best + STRIDE_COARSE; i++) {
+        for (int i = best - coarse + 1; i < best + coarse; i++) {
             if (i != best)
                 try_candidate(s, -m / (half - step * (float)i), half);
         }

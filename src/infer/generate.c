@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/options.h"
+#include "io/tokenizer.h"
 #include "base/clock.h"
 #include "infer/sampler.h"
 #include "infer/session.h"
@@ -17,47 +19,44 @@ struct lb_generator {
     uint32_t *ids; /* [context]: what the session holds */
 };
 
-/* Options of a caller built against another version: fields that it does not know keep their default. */
-static lb_status adopt(void *known, size_t known_bytes, const void *given, size_t given_bytes, lb_error *err)
+void lb_generator_options_init(lb_generator_options *options)
 {
-    if (given && given_bytes < sizeof(size_t))
-        return lb_fail(err, LB_EINVAL, "the options were not initialised with their _INIT macro");
-    if (given)
-        memcpy(known, given, given_bytes < known_bytes ? given_bytes : known_bytes);
-    return LB_OK;
+    *options = (lb_generator_options){.struct_size = sizeof *options};
 }
 
-static lb_status check_tokenizer(const lb_generator *g, const char *path, lb_error *err)
+void lb_generate_options_init(lb_generate_options *options)
 {
-    const size_t ids = lb_tokenizer_vocab_size(g->tokenizer), rows = g->model.config.vocab;
-    if (ids > rows)
-        return lb_fail(err, LB_EFORMAT,
-                       "%s: its tokenizer has ids up to %zu, but the model's embedding has %zu "
-                       "rows: they do not belong together",
-                       path, ids - 1, rows);
-    return LB_OK;
+    *options = (lb_generate_options){.struct_size = sizeof *options,
+                                     .max_tokens = 128,
+                                     .temperature = 0.8,
+                                     .top_k = 40,
+                                     .top_p = 0.95,
+                                     .min_p = 0.05,
+                                     .repeat_penalty = 1.0,
+                                     .repeat_window = 64,
+                                     .seed = 42};
 }
 
 lb_status lb_generator_open(const char *path, const lb_generator_options *options, lb_generator **out,
                             lb_error *err)
 {
     lb_status st = LB_OK;
-    lb_cpu_level level = LB_CPU_BEST;
-    lb_generator_options o = LB_GENERATOR_OPTIONS_INIT;
-    LB_TRY(adopt(&o, sizeof o, options, options ? options->struct_size : 0, err));
-    if (o.cpu && !lb_cpu_level_parse(o.cpu, &level))
-        return lb_fail(err, LB_EINVAL, "there are no kernels called \"%.40s\"", o.cpu);
+    const lb_kernels *kernels;
+    lb_generator_options o;
+    lb_generator_options_init(&o);
+    LB_TRY(lb_options_adopt(&o, sizeof o, options, "lb_generator_options", err));
+    LB_TRY(lb_kernels_choose(o.cpu, &kernels, err));
     lb_generator *g = lb_alloc_zero(1, sizeof *g);
     if (!g)
         return lb_fail(err, LB_ENOMEM, "%s: no memory to open it", path);
     LB_GO(lb_tokenizer_open(path, &g->tokenizer, err));
     LB_GO(lb_resident_load(path, &o.progress, &g->model, err));
-    LB_GO(check_tokenizer(g, path, err));
+    LB_GO(lb_tokenizer_check_rows(g->tokenizer, g->model.config.vocab, path, err));
     size_t context = o.context;
     if (context == 0)
         context =
             g->model.config.max_context < DEFAULT_CONTEXT ? g->model.config.max_context : DEFAULT_CONTEXT;
-    LB_GO(lb_session_create(lb_kernels_get(level), &g->model, context, 0, &g->session, err));
+    LB_GO(lb_session_create(kernels, &g->model, context, 0, &g->session, err));
     LB_GO(lb_alloc_array(&g->ids, context, sizeof *g->ids, "token ids", err));
     *out = g;
     g = NULL;
@@ -183,8 +182,9 @@ lb_status lb_generate(lb_generator *g, const uint32_t *ids, size_t count, const 
 {
     lb_status st = LB_OK;
     lb_generate_result unwanted;
-    lb_generate_options o = LB_GENERATE_OPTIONS_INIT;
-    LB_TRY(adopt(&o, sizeof o, options, options ? options->struct_size : 0, err));
+    lb_generate_options o;
+    lb_generate_options_init(&o);
+    LB_TRY(lb_options_adopt(&o, sizeof o, options, "lb_generate_options", err));
     run r = {.g = g, .options = &o, .result = result ? result : &unwanted};
     const lb_sampling how = {o.temperature,    o.top_k,         o.top_p, o.min_p,
                              o.repeat_penalty, o.repeat_window, o.seed};

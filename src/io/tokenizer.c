@@ -254,3 +254,14 @@ bool lb_tokenizer_is_end(const lb_tokenizer *tokenizer, uint32_t id)
             return true;
     return false;
 }
+
+lb_status lb_tokenizer_check_rows(const lb_tokenizer *tokenizer, size_t rows, const char *where,
+                                  lb_error *err)
+{
+    if (tokenizer->vocab_size <= rows)
+        return LB_OK;
+    return lb_fail(err, LB_EFORMAT,
+                   "%s: its tokenizer has ids up to %zu, but the embedding only %zu rows: they do not belong "
+                   "together",
+                   where, tokenizer->vocab_size - 1, rows);
+}

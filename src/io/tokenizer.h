@@ -13,6 +13,9 @@
 lb_status lb_tokenizer_create(const json_t *tokenizer, const json_t *tokenizer_config, const char *where,
                               lb_tokenizer **out, lb_error *err);
 
+/* Refuses a tokenizer with ids that an embedding of so many rows has no row for. */
+lb_status lb_tokenizer_check_rows(const lb_tokenizer *tokenizer, size_t rows, const char *where, lb_error *err);
+
 /* The tokenizer inside a GGUF file as the tokenizer.json and tokenizer_config.json that Hugging Face
  * would have (json_decref both; both NULL when the file has no tokenizer). */
 lb_status lb_tokenizer_from_gguf(const lb_gguf *gguf, const char *where, json_t **tokenizer,

@@ -44,3 +44,13 @@ const lb_kernels *lb_kernels_get(lb_cpu_level cap)
     (void)pthread_once(&built, build);
     return &tables[cap < best ? cap : best];
 }
+
+lb_status lb_kernels_choose(const char *cap, const lb_kernels **out, lb_error *err)
+{
+    lb_cpu_level level = LB_CPU_BEST;
+    if (cap && !lb_cpu_level_parse(cap, &level))
+        return lb_fail(err, LB_EINVAL, "there are no kernels called \"%.40s\": there are ref, avx2, avx512",
+                       cap);
+    *out = lb_kernels_get(level);
+    return LB_OK;
+}

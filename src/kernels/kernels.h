@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/cpu.h"
+#include "base/error.h"
 #include "kernels/panel.h"
 
 typedef struct lb_kernels {
@@ -19,5 +20,8 @@ typedef struct lb_kernels {
 
 /* The table for the best level that is at most `cap` and that this machine has. */
 const lb_kernels *lb_kernels_get(lb_cpu_level cap);
+
+/* The same for a level's name ("ref", "avx2", "avx512"; NULL: the best), as users give it. */
+lb_status lb_kernels_choose(const char *cap, const lb_kernels **out, lb_error *err);
 
 #endif

@@ -10,6 +10,7 @@
 #include <cblas.h>
 #include <lapacke.h>
 #include <math.h>
+#include <stdatomic.h>
 
 #include "base/alloc.h"
 #include "base/thread.h"
@@ -24,7 +25,7 @@ typedef struct factor {
     size_t width;
     size_t tiles;
     float *u;
-    bool failed;
+    atomic_bool failed; /* any thread's memory */
 } factor;
 
 static size_t least(size_t a, size_t b)
@@ -110,7 +111,7 @@ static void invert_columns(void *arg, size_t begin, size_t end)
     const size_t n = f->n, height = n - begin, width = end - begin;
     double *x = lb_alloc_zero(height * width, sizeof *x);
     if (!x) {
-        f->failed = true;
+        atomic_store(&f->failed, true);
         return;
     }
     for (size_t j = 0; j < width; j++)
@@ -140,5 +141,6 @@ lb_status lb_inverse_cholesky(size_t n, const float *h, double damp, float *u, b
         lb_parallel_for(n, BLOCK, invert_columns, &f);
     }
     lb_free(f.l);
-    return f.failed ? lb_fail(err, LB_ENOMEM, "Cholesky inverse: no memory for a block column") : LB_OK;
+    return atomic_load(&f.failed) ? lb_fail(err, LB_ENOMEM, "Cholesky inverse: no memory for a block column")
+                                  : LB_OK;
 }

@@ -185,6 +185,14 @@ size_t lb_weight_bytes(const lb_weight *weight)
     return bytes;
 }
 
+static const char *const block_norms[] = {"input_layernorm", "post_attention_layernorm", "self_attn.q_norm",
+                                          "self_attn.k_norm"};
+
+static size_t norm_count(const lb_config *config)
+{
+    return config->qk_norm ? 4 : 2;
+}
+
 static lb_status check_block(const lb_weights *weights, size_t layer, lb_error *err)
 {
     const lb_config *c = &weights->config;
@@ -202,11 +210,59 @@ static lb_status check_block(const lb_weights *weights, size_t layer, lb_error *
             LB_TRY(lb_weights_find(weights, name, 1, rows, &w, err));
         }
     }
-    static const char *const norms[] = {"input_layernorm", "post_attention_layernorm", "self_attn.q_norm",
-                                        "self_attn.k_norm"};
-    for (size_t i = 0; i < (c->qk_norm ? 4u : 2u); i++) {
-        snprintf(name, sizeof name, "model.layers.%zu.%s.weight", layer, norms[i]);
+    for (size_t i = 0; i < norm_count(c); i++) {
+        snprintf(name, sizeof name, "model.layers.%zu.%s.weight", layer, block_norms[i]);
         LB_TRY(lb_weights_find(weights, name, 1, i < 2 ? c->hidden : c->head_dim, &w, err));
+    }
+    return LB_OK;
+}
+
+/* Whether the blocks that config.json describes have use for a tensor "model.layers.*". */
+static bool is_of_a_block(const lb_weights *weights, const char *name)
+{
+    const lb_config *c = &weights->config;
+    size_t layer, rows, cols;
+    char prefix[64], base[128];
+    if (sscanf(name, "model.layers.%4zu.", &layer) != 1 || layer >= c->layers)
+        return false;
+    const size_t length = (size_t)snprintf(prefix, sizeof prefix, "model.layers.%zu.", layer);
+    if (strncmp(name, prefix, length) != 0)
+        return false;
+    const char *rest = name + length;
+    for (size_t i = 0; i < norm_count(c); i++) {
+        snprintf(base, sizeof base, "%s.weight", block_norms[i]);
+        if (strcmp(rest, base) == 0)
+            return true;
+    }
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
+        const size_t suffix = strlen(lb_block_linears[which].suffix);
+        lb_weight w;
+        if (strncmp(rest, lb_block_linears[which].suffix, suffix) != 0 || rest[suffix] != '.')
+            continue;
+        if (strcmp(rest + suffix, ".bias") == 0)
+            return lb_linear_has_bias(c, which);
+        lb_linear_shape(c, which, &rows, &cols);
+        snprintf(base, sizeof base, "%s%s.weight", prefix, lb_block_linears[which].suffix);
+        if (lb_weights_find(weights, base, rows, cols, &w, NULL) != LB_OK)
+            return false;
+        bool used = w.tensor && strcmp(w.tensor->name, name) == 0;
+        for (unsigned i = 0; i < w.part_count; i++)
+            used = used || strcmp(w.parts[i]->name, name) == 0;
+        return used;
+    }
+    return strcmp(rest, "self_attn.rotary_emb.inv_freq") == 0; /* a buffer that old checkpoints store */
+}
+
+/* A bias, norm or block that nothing would read means that config.json describes another model. */
+static lb_status check_no_more(const lb_weights *weights, lb_error *err)
+{
+    const lb_tensor_set *set = &weights->checkpoint.tensors;
+    for (size_t i = 0; i < set->count; i++) {
+        const char *name = set->tensors[i].name;
+        if (strncmp(name, "model.layers.", 13) == 0 && !is_of_a_block(weights, name))
+            return lb_fail(err, LB_EFORMAT, "%s: tensor %.120s is none that a %s of %zu layers has, which is what "
+                           "config.json describes", weights->checkpoint.path, name, weights->config.architecture,
+                           weights->config.layers);
     }
     return LB_OK;
 }
@@ -304,6 +360,7 @@ lb_status lb_weights_open(const char *path, lb_weights **out, lb_error *err)
     LB_GO(lb_config_read(w->checkpoint.config, path, &w->config, err));
     LB_GO(read_quantization(w, err));
     LB_GO(check_all(w, err));
+    LB_GO(check_no_more(w, err));
     LB_GO(check_layer_formats(w, err));
     *out = w;
     w = NULL;

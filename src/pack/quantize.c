@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/options.h"
 #include "base/text.h"
 #include "calibrate/builtin_text.h"
 #include "io/tokenizer.h"
@@ -76,15 +77,6 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     return LB_OK;
 }
 
-static lb_status pick_kernels(const lb_quantize_options *o, const lb_kernels **out, lb_error *err)
-{
-    lb_cpu_level cap = LB_CPU_BEST;
-    if (o->cpu && !lb_cpu_level_parse(o->cpu, &cap))
-        return lb_fail(err, LB_EINVAL, "instruction set \"%.40s\" is not known", o->cpu);
-    *out = lb_kernels_get(cap);
-    return LB_OK;
-}
-
 /* A token id that the embedding has no row for would only be noticed when a text contains it. */
 static lb_status check_tokenizer(job *j, lb_error *err)
 {
@@ -96,11 +88,7 @@ static lb_status check_tokenizer(job *j, lb_error *err)
                        "%s has no tokenizer, and calibration needs one; method rtn does without", c->path);
     }
     LB_TRY(lb_tokenizer_create(c->tokenizer, c->tokenizer_config, c->path, &j->tokenizer, err));
-    const size_t vocab = lb_tokenizer_vocab_size(j->tokenizer);
-    if (vocab > j->weights->config.vocab)
-        return lb_fail(err, LB_EFORMAT, "%s: the tokenizer has %zu tokens, but the embedding only %zu rows",
-                       c->path, vocab, j->weights->config.vocab);
-    return LB_OK;
+    return lb_tokenizer_check_rows(j->tokenizer, j->weights->config.vocab, c->path, err);
 }
 
 static lb_status make_samples(job *j, lb_error *err)
@@ -337,16 +325,16 @@ static void summarize(const job *j, lb_quantize_result *r)
 
 lb_status lb_quantize(const lb_quantize_options *options, lb_quantize_result *result, lb_error *err)
 {
-    job j = {.options = options};
+    lb_quantize_options o;
+    job j = {.options = &o};
     lb_quantize_result r = {0};
     lb_status st = LB_OK;
     const double start = lb_now();
-    if (options->struct_size != sizeof *options)
-        return lb_fail(err, LB_EINVAL, "lb_quantize_options has %zu bytes, this library's has %zu",
-                       options->struct_size, sizeof *options);
-    LB_GO(make_recipe(options, &j.recipe, err));
-    LB_GO(pick_kernels(options, &j.kernels, err));
-    LB_GO(lb_weights_open(options->model, &j.weights, err));
+    lb_quantize_options_init(&o);
+    LB_TRY(lb_options_adopt(&o, sizeof o, options, "lb_quantize_options", err));
+    LB_GO(make_recipe(&o, &j.recipe, err));
+    LB_GO(lb_kernels_choose(o.cpu, &j.kernels, err));
+    LB_GO(lb_weights_open(o.model, &j.weights, err));
     LB_GO(lb_quantized_size(j.weights, &j.recipe, &j.size, err));
     LB_GO(check_output(&j, &r, err));
     LB_GO(check_tokenizer(&j, err));
@@ -354,7 +342,7 @@ lb_status lb_quantize(const lb_quantize_options *options, lb_quantize_result *re
     LB_GO(check_memory(&j, &r, err));
     LB_GO(check_outer_values(j.weights, err));
     LB_GO(print_recipe(&j, &r, err));
-    if (!options->dry_run)
+    if (!o.dry_run)
         LB_GO(work(&j, &r, err));
     summarize(&j, &r);
     r.seconds = lb_now() - start;

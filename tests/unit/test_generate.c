@@ -29,7 +29,8 @@ static char folder[64];
 
 static lb_generator *open_tiny(const tiny_model_options *options, size_t context)
 {
-    lb_generator_options open_options = LB_GENERATOR_OPTIONS_INIT;
+    lb_generator_options open_options;
+    lb_generator_options_init(&open_options);
     lb_generator *generator;
     lb_error err = {0};
     open_options.context = context;
@@ -44,7 +45,8 @@ static const tiny_model_options usual = {.seed = 21, .tokenizer = TINY_BPE};
 
 static lb_generate_options into(gathered *g, size_t max_tokens)
 {
-    lb_generate_options o = LB_GENERATE_OPTIONS_INIT;
+    lb_generate_options o;
+    lb_generate_options_init(&o);
     *g = (gathered){.length = 0};
     o.max_tokens = max_tokens;
     o.ignore_end = true;
@@ -150,7 +152,8 @@ static void an_end_token_ends(void **state)
     (void)state;
     tiny_model_options options = {.seed = 3, .tokenizer = TINY_BYTES, .vocab = 259};
     tiny_model *m = tiny_model_make(&options);
-    lb_generator_options open_options = LB_GENERATOR_OPTIONS_INIT;
+    lb_generator_options open_options;
+    lb_generator_options_init(&open_options);
     lb_generator *generator;
     lb_error err;
     lb_generate_result result;
@@ -220,7 +223,8 @@ static int cancel_at_once(void *user, const char *stage, size_t done, size_t tot
 static void opening_refuses_what_does_not_belong_together(void **state)
 {
     (void)state;
-    lb_generator_options o = LB_GENERATOR_OPTIONS_INIT;
+    lb_generator_options o;
+    lb_generator_options_init(&o);
     lb_generator *generator = NULL;
     lb_error err;
     tiny_model_options options = {.seed = 1, .tokenizer = TINY_BYTES, .vocab = 258}; /* ids go up to 258 */

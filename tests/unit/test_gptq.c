@@ -293,36 +293,59 @@ static void without_correlation_it_is_rounding(void **state)
     }
 }
 
-/* The same bytes at any number of threads, and for a layer that shares its call with others. */
+/* What a run gave, to compare another run with. */
+typedef struct outcome {
+    uint8_t *codes;
+    float *params;
+} outcome;
+
+static outcome run_alone(method_case *c)
+{
+    outcome o = {case_alloc(c->layer.rows * c->layer.cols, 1),
+                 case_alloc(c->layer.rows * c->params_per_row, sizeof(float))};
+    case_run(c, &lb_method_gptq);
+    memcpy(o.codes, c->layer.codes, c->layer.rows * c->layer.cols);
+    memcpy(o.params, c->layer.params, c->layer.rows * c->params_per_row * sizeof(float));
+    return o;
+}
+
+static void check_outcome(const method_case *c, const outcome *o)
+{
+    assert_memory_equal(c->layer.codes, o->codes, c->layer.rows * c->layer.cols);
+    assert_memory_equal(c->layer.params, o->params, c->layer.rows * c->params_per_row * sizeof(float));
+}
+
+/* The same bytes at any number of threads, and for layers that share their call with others. */
 static void threads_and_neighbours(void **state)
 {
     (void)state;
     static const char *const formats[] = {"int4-g128", "int2-g64-asym", "int3-row"};
     for (size_t k = 0; k < 3; k++) {
         for (int order = LB_ORDER_GROUP; order <= LB_ORDER_NONE; order++) {
-            method_case c = case_create(formats[k], 100, 288, 0, 151),
-                        other = case_create("int4-g32", 9, 288, 0, 152);
-            const size_t params = 100 * c.params_per_row;
-            c.recipe.order = (lb_order)order;
+            method_case wide = case_create(formats[k], 100, 288, 0, 151);
+            method_case small = case_create("int4-g32", 9, 288, 0, 151); /* the same inputs */
+            lb_hessian_free(&small.hessian);
+            small.hessian = wide.hessian;
+            small.recipe.order = wide.recipe.order = (lb_order)order;
             lb_thread_set_count(1);
-            case_run(&c, &lb_method_gptq);
-            uint8_t *codes = case_alloc(100 * 288, 1);
-            float *before = case_alloc(params, sizeof *before);
-            memcpy(codes, c.layer.codes, 100 * 288);
-            memcpy(before, c.layer.params, params * sizeof *before);
+            outcome of_wide = run_alone(&wide), of_small = run_alone(&small);
             for (unsigned threads = 2; threads <= 3; threads++) {
                 lb_thread_set_count(threads);
-                memset(c.layer.codes, 0, 100 * 288);
-                lb_layer both[3] = {c.layer, other.layer, c.layer};
-                assert_int_equal(lb_method_gptq.quantize(&c.recipe, &c.hessian, both, 3, NULL), LB_OK);
-                assert_memory_equal(c.layer.codes, codes, 100 * 288);
-                assert_memory_equal(c.layer.params, before, params * sizeof *before);
+                memset(wide.layer.codes, 0, wide.layer.rows * 288);
+                memset(small.layer.codes, 0, small.layer.rows * 288);
+                lb_layer all[3] = {wide.layer, small.layer, wide.layer};
+                assert_int_equal(lb_method_gptq.quantize(&wide.recipe, &wide.hessian, all, 3, NULL), LB_OK);
+                check_outcome(&wide, &of_wide);
+                check_outcome(&small, &of_small);
             }
             lb_thread_set_count(0);
-            free(codes);
-            free(before);
-            case_free(&c);
-            case_free(&other);
+            free(of_wide.codes);
+            free(of_wide.params);
+            free(of_small.codes);
+            free(of_small.params);
+            small.hessian = (lb_hessian){0};
+            case_free(&wide);
+            case_free(&small);
         }
     }
 }

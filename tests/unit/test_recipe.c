@@ -75,7 +75,11 @@ static void bad_rules_leave_the_recipe_alone(void **state)
                                "*=int4-g32 ",
                                "*==int4-g32",
                                "*=int4-g32=int8-row",
-                               too_long};
+                               too_long,
+                               "caf\xc3\xa9*=f16",
+                               "\xff=f16",
+                               "a\nb=f16",
+                               "\x7f=f16"};
     lb_recipe r;
     lb_recipe_default(&r);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

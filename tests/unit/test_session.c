@@ -359,8 +359,10 @@ static void stories260K_continues_as_its_reference_does(void **state)
         prompt[i] = (uint32_t)json_integer_value(json_array_get(json_object_get(reference, "prompt_ids"), i));
     check_top_logits(path, reference, prompt, count);
 
-    lb_generator_options open_options = LB_GENERATOR_OPTIONS_INIT;
-    lb_generate_options options = LB_GENERATE_OPTIONS_INIT;
+    lb_generator_options open_options;
+    lb_generator_options_init(&open_options);
+    lb_generate_options options;
+    lb_generate_options_init(&options);
     lb_generate_result result;
     lb_generator *generator;
     lb_error err = {0};
