@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: MIT
- * lowbit inspect: what a model on disk holds, without reading its weights. */
+ * lowbit inspect: what a model on disk holds, and whether it is whole. The structure of every model that
+ * lowbit knows is checked; of a folder that lowbit wrote every number is read too. */
+#define _GNU_SOURCE
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cpu.h"
 #include "base/thread.h"
 #include "cli/args.h"
 #include "cli/command.h"
 #include "cli/output.h"
-#include "io/checkpoint.h"
+#include "cli/progress.h"
+#include "pack/verify.h"
 
 typedef struct inspect_args {
     lb_common_args common;
@@ -36,28 +40,49 @@ static const char *architecture(const lb_checkpoint *checkpoint)
     return name ? name : "unknown";
 }
 
-/* Sums over all tensors. */
-typedef struct totals {
-    size_t elems, bytes;
+/* A model as far as it could be opened. */
+typedef struct inspection {
+    const lb_checkpoint *checkpoint; /* of weights, or `bare` */
+    lb_checkpoint bare;
+    lb_weights *weights;  /* NULL: an architecture that lowbit does not know */
+    lb_error unsupported; /* why */
+    lb_stored_model stored;
+    size_t elems, bytes; /* over all tensors in the files */
     size_t count_of[LB_DTYPE_COUNT], bytes_of[LB_DTYPE_COUNT];
-} totals;
+} inspection;
 
-static totals add_up(const lb_tensor_set *set)
+static bool is_quantized(const inspection *i)
 {
-    totals sum = {0};
-    for (size_t i = 0; i < set->count; i++) {
-        const lb_tensor *tensor = &set->tensors[i];
-        sum.elems += lb_tensor_elems(tensor);
-        sum.bytes += tensor->bytes;
-        sum.count_of[tensor->dtype]++;
-        sum.bytes_of[tensor->dtype] += tensor->bytes;
-    }
-    return sum;
+    return i->weights && i->weights->layer_formats;
 }
 
-static double bits_per_weight(const totals *sum)
+static void add_up(inspection *in)
 {
-    return sum->elems ? 8.0 * (double)sum->bytes / (double)sum->elems : 0;
+    const lb_tensor_set *set = &in->checkpoint->tensors;
+    for (size_t i = 0; i < set->count; i++) {
+        const lb_tensor *tensor = &set->tensors[i];
+        in->elems += lb_tensor_elems(tensor);
+        in->bytes += tensor->bytes;
+        in->count_of[tensor->dtype]++;
+        in->bytes_of[tensor->dtype] += tensor->bytes;
+    }
+}
+
+static double ratio_bits(uint64_t bytes, uint64_t weights)
+{
+    return weights ? 8.0 * (double)bytes / (double)weights : 0;
+}
+
+/* In a quantized folder the bytes of codes are no weights: there only the list of layers can count. */
+static uint64_t parameters(const inspection *in)
+{
+    return is_quantized(in) ? in->stored.size.all_weights : in->elems;
+}
+
+static double bits_per_weight(const inspection *in)
+{
+    return is_quantized(in) ? ratio_bits(in->stored.size.all_bytes, in->stored.size.all_weights)
+                            : ratio_bits(in->bytes, in->elems);
 }
 
 static void print_tensors(const lb_tensor_set *set)
@@ -73,20 +98,83 @@ static void print_tensors(const lb_tensor_set *set)
     }
 }
 
-static void print_summary(const lb_checkpoint *checkpoint, const totals *sum)
+static const char *short_name(const lb_stored_layer *layer)
 {
+    const char *dot = strrchr(layer->name, '.');
+    return dot ? dot + 1 : layer->name;
+}
+
+/* One line for each kind of layer in each format: "q_proj  int4-g128  30  4.125". */
+static void print_formats(const lb_stored_model *m)
+{
+    printf("\n%-14s %-16s %7s %12s\n", "layers", "format", "count", "bits/weight");
+    for (size_t i = 0; i < m->count; i++) {
+        const lb_stored_layer *l = &m->layers[i];
+        size_t count = 0;
+        uint64_t bytes = 0, elems = 0;
+        bool seen = false;
+        for (size_t k = 0; k < m->count; k++) {
+            const lb_stored_layer *other = &m->layers[k];
+            if (strcmp(short_name(other), short_name(l)) != 0 || strcmp(other->format.name, l->format.name) != 0)
+                continue;
+            seen = seen || k < i;
+            count++;
+            bytes += other->bytes;
+            elems += (uint64_t)other->rows * other->cols;
+        }
+        if (!seen)
+            printf("%-14s %-16s %7zu %12.3f\n", short_name(l), l->format.name, count, ratio_bits(bytes, elems));
+    }
+}
+
+static void print_layers(const lb_stored_model *m)
+{
+    printf("\n%-40s %-16s %12s  %s\n", "layer", "format", "bits/weight", "shape");
+    for (size_t i = 0; i < m->count; i++) {
+        const lb_stored_layer *l = &m->layers[i];
+        printf("%-40s %-16s %12.3f  %zu x %zu\n", l->name, l->format.name,
+               ratio_bits(l->bytes, (uint64_t)l->rows * l->cols), l->rows, l->cols);
+    }
+}
+
+static void print_recipe(const inspection *in)
+{
+    const json_t *q = json_object_get(in->checkpoint->config, "quantization_config");
+    printf("%-16s ", "recipe");
+    json_dumpf(json_object_get(q, "recipe"), stdout, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
+    putchar('\n');
+}
+
+static void print_summary(const inspection *in)
+{
+    const lb_checkpoint *checkpoint = in->checkpoint;
+    const lb_checkpoint_size *size = &in->stored.size;
     char count[32], bytes[32];
     printf("%-16s %s\n", "model", checkpoint->path);
-    printf("%-16s %s (%s)\n", "architecture", architecture(checkpoint), checkpoint->kind);
-    printf("%-16s %s\n", "parameters", lb_count_text(sum->elems, count));
-    printf("%-16s %zu, %s\n", "tensors", checkpoint->tensors.count, lb_bytes_text((double)sum->bytes, bytes));
-    printf("%-16s %.3f\n", "bits per weight", bits_per_weight(sum));
+    printf("%-16s %s (%s)\n", "architecture", architecture(checkpoint),
+           is_quantized(in) ? "quantized by lowbit" : checkpoint->kind);
+    printf("%-16s %s\n", "parameters", lb_count_text((size_t)parameters(in), count));
+    printf("%-16s %zu, %s\n", "tensors", checkpoint->tensors.count, lb_bytes_text((double)in->bytes, bytes));
     for (int d = 0; d < LB_DTYPE_COUNT; d++) {
-        if (sum->count_of[d])
-            printf("  %-14s %zu, %s\n", lb_dtype_name((lb_dtype)d), sum->count_of[d],
-                   lb_bytes_text((double)sum->bytes_of[d], bytes));
+        if (in->count_of[d])
+            printf("  %-14s %zu, %s\n", lb_dtype_name((lb_dtype)d), in->count_of[d],
+                   lb_bytes_text((double)in->bytes_of[d], bytes));
     }
+    if (is_quantized(in))
+        printf("%-16s %.3f in quantized layers (%.1f %% of all weights), %.3f over the whole model\n",
+               "bits per weight", ratio_bits(size->quantized_bytes, size->quantized_weights),
+               100.0 * (double)size->quantized_weights / (double)size->all_weights, bits_per_weight(in));
+    else
+        printf("%-16s %.3f\n", "bits per weight", bits_per_weight(in));
+    if (is_quantized(in))
+        print_recipe(in);
     printf("%-16s %s\n", "tokenizer", checkpoint->tokenizer ? "yes" : "none");
+    if (is_quantized(in))
+        printf("%-16s every tensor is there, and every scale and value is a number\n", "verified");
+    else if (in->weights)
+        printf("%-16s every tensor is there\n", "verified");
+    else
+        printf("%-16s no: %s\n", "verified", in->unsupported.msg);
 }
 
 static json_t *tensor_json(const lb_tensor *tensor)
@@ -98,8 +186,22 @@ static json_t *tensor_json(const lb_tensor *tensor)
                      "shape", shape, "bytes", (json_int_t)tensor->bytes);
 }
 
-static lb_status print_json(const lb_checkpoint *checkpoint, const totals *sum, lb_error *err)
+static json_t *layers_json(const lb_stored_model *m)
 {
+    json_t *list = json_array();
+    for (size_t i = 0; i < m->count; i++) {
+        const lb_stored_layer *l = &m->layers[i];
+        json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "name", l->name, "format",
+                                              l->format.name, "rows", (json_int_t)l->rows, "cols",
+                                              (json_int_t)l->cols, "bytes", (json_int_t)l->bytes, "bits_per_weight",
+                                              ratio_bits(l->bytes, (uint64_t)l->rows * l->cols)));
+    }
+    return list;
+}
+
+static lb_status print_json(const inspection *in, lb_error *err)
+{
+    const lb_checkpoint *checkpoint = in->checkpoint;
     json_t *list = json_array();
     for (size_t i = 0; i < checkpoint->tensors.count; i++) {
         if (json_array_append_new(list, tensor_json(&checkpoint->tensors.tensors[i])) != 0) {
@@ -107,29 +209,71 @@ static lb_status print_json(const lb_checkpoint *checkpoint, const totals *sum, 
             return lb_fail(err, LB_EFORMAT, "%s: tensor %zu has a name that is not UTF-8", checkpoint->path, i);
         }
     }
-    json_t *object = json_pack("{s:s, s:I, s:f, s:I, s:b, s:o}", "architecture", architecture(checkpoint),
-                               "parameters", (json_int_t)sum->elems, "bits_per_weight", bits_per_weight(sum),
-                               "bytes", (json_int_t)sum->bytes, "tokenizer", checkpoint->tokenizer != NULL,
-                               "tensors", list);
+    json_t *object = json_pack("{s:s, s:I, s:f, s:I, s:b, s:b, s:o}", "architecture", architecture(checkpoint),
+                               "parameters", (json_int_t)parameters(in), "bits_per_weight", bits_per_weight(in),
+                               "bytes", (json_int_t)in->bytes, "tokenizer", checkpoint->tokenizer != NULL,
+                               "supported", in->weights != NULL, "tensors", list);
     if (!object)
         return lb_fail(err, LB_ENOMEM, "%s: no memory for the JSON", checkpoint->path);
+    if (in->weights)
+        json_object_set_new(object, "layers", layers_json(&in->stored));
+    if (is_quantized(in)) {
+        const json_t *q = json_object_get(checkpoint->config, "quantization_config");
+        json_object_set_new(object, "quantized_bits_per_weight",
+                            json_real(ratio_bits(in->stored.size.quantized_bytes, in->stored.size.quantized_weights)));
+        json_object_set_new(object, "recipe", json_deep_copy(json_object_get(q, "recipe")));
+    }
     return lb_output_json(object, err);
+}
+
+/* Of an architecture that is not supported the tensors can still be shown; anything else that is wrong
+ * with a model is a failure. */
+static lb_status open_inspection(const char *path, inspection *in, lb_error *err)
+{
+    lb_status st = lb_weights_open(path, &in->weights, err);
+    if (st == LB_EUNSUPPORTED) {
+        in->unsupported = *err;
+        LB_TRY(lb_checkpoint_open(path, &in->bare, err));
+        in->checkpoint = &in->bare;
+    } else {
+        LB_TRY(st);
+        in->checkpoint = &in->weights->checkpoint;
+        LB_TRY(lb_stored_model_list(in->weights, &in->stored, err));
+    }
+    add_up(in);
+    return LB_OK;
+}
+
+static void close_inspection(inspection *in)
+{
+    lb_stored_model_free(&in->stored);
+    lb_weights_close(in->weights);
+    if (in->checkpoint == &in->bare)
+        lb_checkpoint_close(&in->bare);
 }
 
 static lb_status inspect_model(const inspect_args *args, lb_error *err)
 {
-    lb_checkpoint checkpoint;
-    lb_status st = LB_OK;
-    LB_TRY(lb_checkpoint_open(args->model, &checkpoint, err));
-    totals sum = add_up(&checkpoint.tensors);
-    if (args->common.json) {
-        st = print_json(&checkpoint, &sum, err);
-    } else {
-        print_summary(&checkpoint, &sum);
-        if (args->tensors)
-            print_tensors(&checkpoint.tensors);
+    inspection in = {0};
+    lb_cli_progress bar;
+    lb_status st = open_inspection(args->model, &in, err);
+    if (st == LB_OK && is_quantized(&in)) {
+        const lb_progress progress = lb_cli_progress_begin(&bar, args->common.quiet || !isatty(STDERR_FILENO));
+        st = lb_verify_values(in.weights, &progress, err);
+        lb_cli_progress_end(&bar);
     }
-    lb_checkpoint_close(&checkpoint);
+    if (st == LB_OK && args->common.json)
+        st = print_json(&in, err);
+    else if (st == LB_OK) {
+        print_summary(&in);
+        if (is_quantized(&in) && args->tensors)
+            print_layers(&in.stored);
+        else if (is_quantized(&in))
+            print_formats(&in.stored);
+        if (args->tensors)
+            print_tensors(&in.checkpoint->tensors);
+    }
+    close_inspection(&in);
     return st;
 }
 
