@@ -54,14 +54,16 @@ static inline void reader_add_file(reader *r, const char *folder, const char *fi
     assert_true(header <= size - 8);
     json_t *json = json_loadb(data + 8, header, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(json);
-    json_object_foreach(json, name, entry) {
+    json_object_foreach(json, name, entry)
+    {
         if (strcmp(name, "__metadata__") == 0) {
             assert_string_equal(json_string_value(json_object_get(entry, "format")), "lowbit");
             continue;
         }
         assert_true(r->count < READER_TENSORS);
         reader_tensor *t = &r->tensors[r->count++];
-        const json_t *shape = json_object_get(entry, "shape"), *offsets = json_object_get(entry, "data_offsets");
+        const json_t *shape = json_object_get(entry, "shape"),
+                     *offsets = json_object_get(entry, "data_offsets");
         const size_t from = (size_t)json_integer_value(json_array_get(offsets, 0));
         const size_t to = (size_t)json_integer_value(json_array_get(offsets, 1));
         snprintf(t->name, sizeof t->name, "%s", name);
@@ -112,7 +114,8 @@ static inline reader *reader_open(const char *folder, size_t blocks)
     }
     json_t *map = json_object_get(r->index, "weight_map");
     assert_int_equal(json_object_size(map), r->count);
-    json_object_foreach(map, name, value) {
+    json_object_foreach(map, name, value)
+    {
         const reader_tensor *t = reader_find(r, name);
         assert_non_null(t);
         assert_string_equal(t->file, json_string_value(value));
@@ -153,7 +156,8 @@ static inline unsigned reader_code(const unsigned char *row, size_t i, unsigned 
 }
 
 /* The format of a layer in quantization_config.layers, taken apart; false when the layer is float. */
-static inline bool reader_format(const reader *r, const char *layer, unsigned *width, size_t *group, bool *asymmetric)
+static inline bool reader_format(const reader *r, const char *layer, unsigned *width, size_t *group,
+                                 bool *asymmetric)
 {
     const json_t *q = json_object_get(r->config, "quantization_config");
     const char *name = json_string_value(json_object_get(json_object_get(q, "layers"), layer));
@@ -216,7 +220,8 @@ static inline double *reader_weight(const reader *r, const char *layer, size_t r
             const unsigned code = reader_code(codes->data + row * codes->shape[1], c, width);
             const unsigned zero =
                 zeros ? reader_code(zeros->data + row * zeros->shape[1], g, width) : 1u << (width - 1);
-            out[row * cols + c] = reader_half(scales->data + 2 * (row * groups + g)) * ((double)code - (double)zero);
+            out[row * cols + c] =
+                reader_half(scales->data + 2 * (row * groups + g)) * ((double)code - (double)zero);
         }
     }
     return out;

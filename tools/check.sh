@@ -11,10 +11,11 @@ export CTEST_PARALLEL_LEVEL=$jobs
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2} OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-2}
 
 tools/build.sh dev
-# Memory held by libraries until exit (OpenMP's threads, OpenBLAS's buffers) is not a leak of lowbit's.
 tools/build.sh asan-ubsan
 echo "tests under the address and undefined-behaviour sanitizers"
-LSAN_OPTIONS=suppressions=$PWD/tools/lsan.supp:print_suppressions=0 \
+# Memory held by libraries until exit (OpenMP's threads, OpenBLAS's buffers) is not a leak of lowbit's.
+# The quotes are the sanitizer's own: the path may have a space in it.
+LSAN_OPTIONS="suppressions='$PWD/tools/lsan.supp':print_suppressions=0" \
     ctest --preset asan-ubsan --output-on-failure
 echo "all tests"
 exec ctest --preset dev --output-on-failure

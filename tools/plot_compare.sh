@@ -4,6 +4,7 @@
 # against bits per weight, a line per method. Needs gnuplot.
 #   tools/plot_compare.sh < docs/results.md > docs/quality.svg
 set -euo pipefail
+command -v gnuplot >/dev/null 2>&1 || { echo "gnuplot is missing (Debian: apt install gnuplot-nox)" >&2; exit 1; }
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 # | method | format | bits | whole | perplexity | KL ± ... : the first table of that shape

@@ -66,7 +66,7 @@ if [ "$(id -u)" -ne 0 ]; then
     as_root=(sudo)
     if [ "${YES:-}" != 1 ]; then
         if [ ! -t 0 ]; then
-            echo "setup: to install ${missing[*]} with sudo, run: YES=1 make setup" >&2
+            echo "setup: missing: ${missing[*]}; the same command with YES=1 before it installs them with sudo" >&2
             exit 1
         fi
         read -r -p "Install with sudo apt-get: ${missing[*]}? [Y/n] " answer

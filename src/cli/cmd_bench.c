@@ -30,7 +30,7 @@ static const lb_arg options[] = {
     {"--repeat", LB_ARG_SIZE, offsetof(bench_args, repeats), .low = 1, .high = 1000, .preset = "3",
      .help = "how often; medians are reported"},
     {"--formats", LB_ARG_STRING, offsetof(bench_args, formats), .value = "LIST",
-     .preset = "int2-g64,int3-g64,int4-g64,int5-g64,int6-g64,int8-g64",
+     .preset = "int2-g64,int3-g64,int4-g64,int5-g64,int6-g64,int7-g64,int8-g64",
      .help = "round a float model's layers to these, too; \"none\" for the model alone"},
     {"--head", LB_ARG_STRING, offsetof(bench_args, head), .value = "FORMAT", .shown = "as stored",
      .help = "in those rows, round the head to this"},

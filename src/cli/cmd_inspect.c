@@ -27,9 +27,13 @@ static const lb_arg options[] = {
     {"--tensors", LB_ARG_FLAG, offsetof(inspect_args, tensors), .help = "list every tensor"},
     {"--cpu-info", LB_ARG_FLAG, offsetof(inspect_args, cpu_info), .help = "what this machine can run"},
 };
-static const lb_arg_spec spec = {
-    "inspect", "Shows what a model holds: architecture, tensors, size and bits per weight.", options,
-    sizeof options / sizeof *options, sizeof(inspect_args), "lowbit inspect ./model --tensors", NULL};
+static const lb_arg_spec spec = {"inspect",
+                                 "Shows what a model holds: architecture, tensors, size and bits per weight.",
+                                 options,
+                                 sizeof options / sizeof *options,
+                                 sizeof(inspect_args),
+                                 "lowbit inspect ./model --tensors",
+                                 NULL};
 
 static const char *architecture(const lb_checkpoint *checkpoint)
 {
@@ -44,7 +48,7 @@ static const char *architecture(const lb_checkpoint *checkpoint)
 typedef struct inspection {
     const lb_checkpoint *checkpoint; /* of weights, or `bare` */
     lb_checkpoint bare;
-    lb_weights *weights;  /* NULL: an architecture that lowbit does not know */
+    lb_weights *weights; /* NULL: an architecture that lowbit does not know */
     lb_error unsupported; /* why */
     lb_stored_model stored;
     size_t elems, bytes; /* over all tensors in the files */
@@ -115,7 +119,8 @@ static void print_formats(const lb_stored_model *m)
         bool seen = false;
         for (size_t k = 0; k < m->count; k++) {
             const lb_stored_layer *other = &m->layers[k];
-            if (strcmp(short_name(other), short_name(l)) != 0 || strcmp(other->format.name, l->format.name) != 0)
+            if (strcmp(short_name(other), short_name(l)) != 0 ||
+                strcmp(other->format.name, l->format.name) != 0)
                 continue;
             seen = seen || k < i;
             count++;
@@ -123,7 +128,8 @@ static void print_formats(const lb_stored_model *m)
             elems += (uint64_t)other->rows * other->cols;
         }
         if (!seen)
-            printf("%-14s %-16s %7zu %12.3f\n", short_name(l), l->format.name, count, ratio_bits(bytes, elems));
+            printf("%-14s %-16s %7zu %12.3f\n", short_name(l), l->format.name, count,
+                   ratio_bits(bytes, elems));
     }
 }
 
@@ -191,10 +197,11 @@ static json_t *layers_json(const lb_stored_model *m)
     json_t *list = json_array();
     for (size_t i = 0; i < m->count; i++) {
         const lb_stored_layer *l = &m->layers[i];
-        json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "name", l->name, "format",
-                                              l->format.name, "rows", (json_int_t)l->rows, "cols",
-                                              (json_int_t)l->cols, "bytes", (json_int_t)l->bytes, "bits_per_weight",
-                                              ratio_bits(l->bytes, (uint64_t)l->rows * l->cols)));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "name", l->name, "format",
+                                        l->format.name, "rows", (json_int_t)l->rows, "cols",
+                                        (json_int_t)l->cols, "bytes", (json_int_t)l->bytes, "bits_per_weight",
+                                        ratio_bits(l->bytes, (uint64_t)l->rows * l->cols)));
     }
     return list;
 }
@@ -206,21 +213,23 @@ static lb_status print_json(const inspection *in, lb_error *err)
     for (size_t i = 0; i < checkpoint->tensors.count; i++) {
         if (json_array_append_new(list, tensor_json(&checkpoint->tensors.tensors[i])) != 0) {
             json_decref(list);
-            return lb_fail(err, LB_EFORMAT, "%s: tensor %zu has a name that is not UTF-8", checkpoint->path, i);
+            return lb_fail(err, LB_EFORMAT, "%s: tensor %zu has a name that is not UTF-8", checkpoint->path,
+                           i);
         }
     }
-    json_t *object = json_pack("{s:s, s:I, s:f, s:I, s:b, s:b, s:o}", "architecture", architecture(checkpoint),
-                               "parameters", (json_int_t)parameters(in), "bits_per_weight", bits_per_weight(in),
-                               "bytes", (json_int_t)in->bytes, "tokenizer", checkpoint->tokenizer != NULL,
-                               "supported", in->weights != NULL, "tensors", list);
+    json_t *object = json_pack(
+        "{s:s, s:I, s:f, s:I, s:b, s:b, s:o}", "architecture", architecture(checkpoint), "parameters",
+        (json_int_t)parameters(in), "bits_per_weight", bits_per_weight(in), "bytes", (json_int_t)in->bytes,
+        "tokenizer", checkpoint->tokenizer != NULL, "supported", in->weights != NULL, "tensors", list);
     if (!object)
         return lb_fail(err, LB_ENOMEM, "%s: no memory for the JSON", checkpoint->path);
     if (in->weights)
         json_object_set_new(object, "layers", layers_json(&in->stored));
     if (is_quantized(in)) {
         const json_t *q = json_object_get(checkpoint->config, "quantization_config");
-        json_object_set_new(object, "quantized_bits_per_weight",
-                            json_real(ratio_bits(in->stored.size.quantized_bytes, in->stored.size.quantized_weights)));
+        json_object_set_new(
+            object, "quantized_bits_per_weight",
+            json_real(ratio_bits(in->stored.size.quantized_bytes, in->stored.size.quantized_weights)));
         json_object_set_new(object, "recipe", json_deep_copy(json_object_get(q, "recipe")));
     }
     return lb_output_json(object, err);
@@ -258,7 +267,8 @@ static lb_status inspect_model(const inspect_args *args, lb_error *err)
     lb_cli_progress bar;
     lb_status st = open_inspection(args->model, &in, err);
     if (st == LB_OK && is_quantized(&in)) {
-        const lb_progress progress = lb_cli_progress_begin(&bar, args->common.quiet || !isatty(STDERR_FILENO));
+        const lb_progress progress =
+            lb_cli_progress_begin(&bar, args->common.quiet || !isatty(STDERR_FILENO));
         st = lb_verify_values(in.weights, &progress, err);
         lb_cli_progress_end(&bar);
     }
@@ -284,7 +294,8 @@ static lb_status inspect_cpu(const lb_common_args *common, lb_error *err)
     if (common->json)
         return lb_output_json(json_pack("{s:s, s:s, s:s, s:i}", "cpu", lb_cpu_model(), "best",
                                         lb_cpu_level_name(best), "used", lb_cpu_level_name(used), "threads",
-                                        (int)lb_thread_count()), err);
+                                        (int)lb_thread_count()),
+                              err);
     printf("%-16s %s\n", "processor", lb_cpu_model());
     printf("%-16s %s\n", "kernels", lb_cpu_level_name(used));
     if (used != best)

@@ -260,8 +260,10 @@ static lb_status check_no_more(const lb_weights *weights, lb_error *err)
     for (size_t i = 0; i < set->count; i++) {
         const char *name = set->tensors[i].name;
         if (strncmp(name, "model.layers.", 13) == 0 && !is_of_a_block(weights, name))
-            return lb_fail(err, LB_EFORMAT, "%s: tensor %.120s is none that a %s of %zu layers has, which is what "
-                           "config.json describes", weights->checkpoint.path, name, weights->config.architecture,
+            return lb_fail(err, LB_EFORMAT,
+                           "%s: tensor %.120s is none that a %s of %zu layers has, which is what "
+                           "config.json describes",
+                           weights->checkpoint.path, name, weights->config.architecture,
                            weights->config.layers);
     }
     return LB_OK;

@@ -61,7 +61,7 @@ static lb_status note_weight(void *self, const char *layer, const lb_weight *w, 
         lb_stored_layer *to = &m->layers[m->count++];
         *to = (lb_stored_layer){.format = w->format, .rows = w->rows, .cols = w->cols, .bytes = bytes};
         snprintf(to->name, sizeof to->name, "%s", layer);
-        if (w->tensor) /* a GGUF block type, say, has no name among the formats */
+        if (w->tensor && lb_dtype_block_elems(w->tensor->dtype) > 1) /* GGUF's: no format of ours */
             snprintf(to->format.name, sizeof to->format.name, "%s", lb_dtype_name(w->tensor->dtype));
     }
     return LB_OK;
@@ -70,8 +70,8 @@ static lb_status note_weight(void *self, const char *layer, const lb_weight *w, 
 lb_status lb_stored_model_list(const lb_weights *weights, lb_stored_model *out, lb_error *err)
 {
     lb_stored_model m = {0};
-    LB_TRY(lb_alloc_array(&m.layers, weights->config.layers * LB_BLOCK_LINEARS + 2, sizeof *m.layers, "layers",
-                          err));
+    LB_TRY(lb_alloc_array(&m.layers, weights->config.layers * LB_BLOCK_LINEARS + 2, sizeof *m.layers,
+                          "layers", err));
     const lb_status st = visit_all(weights, note_weight, &m, err);
     if (st == LB_OK)
         *out = m;

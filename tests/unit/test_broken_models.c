@@ -10,8 +10,8 @@
 #include "lowbit/eval.h"
 #include "model/weights.h"
 
-static const tiny_model_options llama = {.seed = 41, .hidden = 32, .ffn = 24, .layers = 2, .heads = 2, .kv_heads = 1,
-                                         .tokenizer = TINY_BYTES};
+static const tiny_model_options llama = {
+    .seed = 41, .hidden = 32, .ffn = 24, .layers = 2, .heads = 2, .kv_heads = 1, .tokenizer = TINY_BYTES};
 
 /* A fresh copy of the model, to be broken. */
 static const char *fresh(const tiny_model_options *options)
@@ -76,12 +76,10 @@ static void weights_cut_short(void **state)
     const struct {
         size_t keep;
         const char *words;
-    } cases[] = {{0, "0 bytes, too short for a header"},
-                 {7, "7 bytes, too short for a header"},
-                 {8, "the file ends inside its header"},
-                 {8 + header / 2, "the file ends inside its header"},
-                 {8 + header, "it is cut short or damaged"},
-                 {size - 1, "it is cut short or damaged"}};
+    } cases[] = {
+        {0, "0 bytes, too short for a header"},     {7, "7 bytes, too short for a header"},
+        {8, "the file ends inside its header"},     {8 + header / 2, "the file ends inside its header"},
+        {8 + header, "it is cut short or damaged"}, {size - 1, "it is cut short or damaged"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         scratch_write(in_model("model.safetensors"), bytes, cases[i].keep);
         expect(in_work("model"), LB_EFORMAT, cases[i].words);
@@ -110,8 +108,11 @@ static void shard_it(void)
         lb_error err;
         for (size_t i = s; i < m->count; i += 2) {
             const tiny_tensor *t = &m->tensors[i];
-            out[count] = (lb_tensor_out){.name = t->name, .dtype = LB_DTYPE_F32, .rank = t->rows ? 2 : 1,
-                                         .data = t->values, .bytes = (t->rows ? t->rows : 1) * t->cols * 4};
+            out[count] = (lb_tensor_out){.name = t->name,
+                                         .dtype = LB_DTYPE_F32,
+                                         .rank = t->rows ? 2 : 1,
+                                         .data = t->values,
+                                         .bytes = (t->rows ? t->rows : 1) * t->cols * 4};
             out[count].shape[0] = t->rows ? t->rows : t->cols;
             out[count++].shape[1] = t->cols;
             json_object_set_new(map, t->name, json_string(shards[s]));
@@ -127,7 +128,8 @@ static void shard_it(void)
 static void patch_map(const char *tensor, const char *shard)
 {
     json_t *index = json_load_file(in_model("model.safetensors.index.json"), 0, NULL);
-    json_object_set_new(json_object_get(index, "weight_map"), tensor, shard ? json_string(shard) : json_null());
+    json_object_set_new(json_object_get(index, "weight_map"), tensor,
+                        shard ? json_string(shard) : json_null());
     assert_int_equal(json_dump_file(index, in_model("model.safetensors.index.json"), 0), 0);
     json_decref(index);
 }
@@ -193,7 +195,8 @@ static void configurations_of_another_model(void **state)
     static const struct {
         const char *patch, *words;
     } cases[] = {
-        {"\"hidden_size\": 64, \"head_dim\": 16", "embed_tokens.weight is 288 x 32, but config.json implies 288 x 64"},
+        {"\"hidden_size\": 64, \"head_dim\": 16",
+         "embed_tokens.weight is 288 x 32, but config.json implies 288 x 64"},
         {"\"vocab_size\": 289", "embed_tokens.weight is 288 x 32, but config.json implies 289 x 32"},
         {"\"intermediate_size\": 48", "mlp.gate_proj.weight is 24 x 32, but config.json implies 48 x 32"},
         {"\"num_attention_heads\": 4", "q_proj.weight is 32 x 32, but config.json implies 64 x 32"},
@@ -223,9 +226,10 @@ static void configurations_of_another_model(void **state)
     expect(in_work("model"), LB_EFORMAT, "_norm.weight is none that a LlamaForCausalLM");
     fresh(&llama);
     patch_json(in_model("config.json"), "\"architectures\": [\"GPT2LMHeadModel\"]");
-    expect(in_work("model"), LB_EUNSUPPORTED,
-           "architecture GPT2LMHeadModel is not supported; supported are LlamaForCausalLM, MistralForCausalLM, "
-           "Qwen2ForCausalLM, Qwen3ForCausalLM");
+    expect(
+        in_work("model"), LB_EUNSUPPORTED,
+        "architecture GPT2LMHeadModel is not supported; supported are LlamaForCausalLM, MistralForCausalLM, "
+        "Qwen2ForCausalLM, Qwen3ForCausalLM");
 }
 
 /* Writes the model without the tensor, or with another name, shape or type in its place. */
@@ -239,13 +243,20 @@ static void replace_tensor(const char *name, const char *by, lb_dtype dtype, siz
     fresh(&llama);
     for (size_t i = 0; i < m->count; i++) {
         const tiny_tensor *t = &m->tensors[i];
-        out[count] = (lb_tensor_out){.name = t->name, .dtype = LB_DTYPE_F32, .rank = t->rows ? 2 : 1,
-                                     .shape = {t->rows ? t->rows : t->cols, t->cols}, .data = t->values,
+        out[count] = (lb_tensor_out){.name = t->name,
+                                     .dtype = LB_DTYPE_F32,
+                                     .rank = t->rows ? 2 : 1,
+                                     .shape = {t->rows ? t->rows : t->cols, t->cols},
+                                     .data = t->values,
                                      .bytes = (t->rows ? t->rows : 1) * t->cols * 4};
         if (strcmp(t->name, name) == 0) {
             if (!by)
                 continue;
-            out[count] = (lb_tensor_out){.name = by, .dtype = dtype, .rank = 2, .shape = {rows, cols}, .data = zeros,
+            out[count] = (lb_tensor_out){.name = by,
+                                         .dtype = dtype,
+                                         .rank = 2,
+                                         .shape = {rows, cols},
+                                         .data = zeros,
                                          .bytes = rows * cols * lb_dtype_block_bytes(dtype)};
         }
         count++;
@@ -258,8 +269,10 @@ static void replace_tensor(const char *name, const char *by, lb_dtype dtype, siz
 static void tensors_that_are_missing_or_wrong(void **state)
 {
     (void)state;
-    static const char *const needed[] = {"model.embed_tokens.weight", "model.norm.weight",
-                                         "model.layers.0.input_layernorm.weight", "model.layers.1.mlp.down_proj.weight",
+    static const char *const needed[] = {"model.embed_tokens.weight",
+                                         "model.norm.weight",
+                                         "model.layers.0.input_layernorm.weight",
+                                         "model.layers.1.mlp.down_proj.weight",
                                          "model.layers.1.post_attention_layernorm.weight",
                                          "model.layers.0.self_attn.o_proj.weight"};
     const char *folder = in_work("model"), *up = "model.layers.1.mlp.up_proj.weight";
@@ -321,13 +334,16 @@ static void quantizations_that_cannot_be_read(void **state)
         {"{\"quant_method\": \"gptq\"}", LB_EUNSUPPORTED, "its weights were quantized by gptq"},
         {"{\"quant_method\": 7}", LB_EFORMAT, "\"quant_method\" is not a string"},
         {"{\"quant_method\": null}", LB_EUNSUPPORTED, "quantized by unnamed"},
-        {"{\"format_version\": 2}", LB_EUNSUPPORTED, "checkpoint format version 2, this lowbit reads version 1"},
+        {"{\"format_version\": 2}", LB_EUNSUPPORTED,
+         "checkpoint format version 2, this lowbit reads version 1"},
         {"{\"format_version\": \"1\"}", LB_EFORMAT, "\"format_version\" is not an integer"},
         {"{\"layers\": [1]}", LB_EFORMAT, "has no \"layers\" object"},
         {"{\"layers\": {}}", LB_EFORMAT, "q_proj.weight is missing"},
-        {"{\"layers\": {\"model.layers.0.self_attn.q_proj\": \"int4-g7\"}}", LB_EFORMAT, "\"int4-g7\" is not known"},
+        {"{\"layers\": {\"model.layers.0.self_attn.q_proj\": \"int4-g7\"}}", LB_EFORMAT,
+         "\"int4-g7\" is not known"},
         {"{\"layers\": {\"model.layers.0.self_attn.q_proj\": 4}}", LB_EFORMAT, "q_proj.weight is missing"},
-        {"{\"layers\": {\"model.layers.0.self_attn.q_proj\": \"int4-g32\"}}", LB_EFORMAT, "k_proj.weight is missing"},
+        {"{\"layers\": {\"model.layers.0.self_attn.q_proj\": \"int4-g32\"}}", LB_EFORMAT,
+         "k_proj.weight is missing"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         fresh_quantized();
@@ -339,9 +355,11 @@ static void quantizations_that_cannot_be_read(void **state)
     json_t *layers = json_object_get(json_object_get(config, "quantization_config"), "layers");
     json_object_set_new(layers, "model.layers.2.mlp.up_proj", json_string("int4-g32"));
     json_dump_file(config, in_model("config.json"), 0);
-    expect(in_work("model"), LB_EFORMAT, "names a layer \"model.layers.2.mlp.up_proj\" that the model does not have");
+    expect(in_work("model"), LB_EFORMAT,
+           "names a layer \"model.layers.2.mlp.up_proj\" that the model does not have");
     json_object_del(layers, "model.layers.2.mlp.up_proj");
-    json_object_set_new(layers, "model.layers.1.mlp.up_proj", json_string("int4-g32")); /* leaves its zeros over */
+    json_object_set_new(layers, "model.layers.1.mlp.up_proj",
+                        json_string("int4-g32")); /* leaves its zeros over */
     json_dump_file(config, in_model("config.json"), 0);
     expect(in_work("model"), LB_EFORMAT, "up_proj.weight.zeros is none that");
     json_object_set_new(layers, "model.layers.1.mlp.up_proj", json_string("int5-g32-asym"));
@@ -368,7 +386,8 @@ static void a_scale_that_is_no_number_is_named(void **state)
         header = header << 8 | (unsigned char)bytes[i];
     json_t *json = json_loadb(bytes + 8, header, 0, NULL);
     const json_t *tensor = json_object_get(json, "model.layers.1.mlp.gate_proj.weight.scales");
-    const size_t begin = (size_t)json_integer_value(json_array_get(json_object_get(tensor, "data_offsets"), 0));
+    const size_t begin =
+        (size_t)json_integer_value(json_array_get(json_object_get(tensor, "data_offsets"), 0));
     memcpy(bytes + 8 + header + begin + 2 * 5, infinity, 2); /* row 5 of one group each */
     scratch_write(shard, bytes, size);
     free(bytes);

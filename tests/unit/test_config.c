@@ -90,8 +90,9 @@ static void every_field_arrives(void **state)
     assert_int_equal(c.window, 32);
     c = must_read("\"sliding_window\":32"); /* no business of Llama's */
     assert_int_equal(c.window, 0);
-    c = must_read("\"architectures\":[\"Qwen2ForCausalLM\"],\"use_sliding_window\":true,\"max_window_layers\":2,"
-                  "\"sliding_window\":32"); /* from layer 2 on: there is none */
+    c = must_read(
+        "\"architectures\":[\"Qwen2ForCausalLM\"],\"use_sliding_window\":true,\"max_window_layers\":2,"
+        "\"sliding_window\":32"); /* from layer 2 on: there is none */
     assert_int_equal(c.window, 0);
 }
 
@@ -130,7 +131,8 @@ static void rotary_variants(void **state)
         want[i] = plain_frequency(10000, i) / 4;
     near_array(got, want, 8, 1e-15);
 
-    c = must_read("\"rope_parameters\":{\"rope_type\":\"linear\",\"factor\":2,\"rope_theta\":700},\"rope_theta\":9");
+    c = must_read(
+        "\"rope_parameters\":{\"rope_type\":\"linear\",\"factor\":2,\"rope_theta\":700},\"rope_theta\":9");
     lb_rope_frequencies(&c, got);
     for (size_t i = 0; i < 8; i++)
         want[i] = plain_frequency(700, i) / 2;
@@ -187,12 +189,9 @@ static void tables_hold_cosine_and_sine(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(broken_files_are_named),
-        cmocka_unit_test(what_is_not_said_has_a_default),
-        cmocka_unit_test(every_field_arrives),
-        cmocka_unit_test(outputs_are_unchanged_on_failure),
-        cmocka_unit_test(rotary_variants),
-        cmocka_unit_test(tables_hold_cosine_and_sine),
+        cmocka_unit_test(broken_files_are_named), cmocka_unit_test(what_is_not_said_has_a_default),
+        cmocka_unit_test(every_field_arrives),    cmocka_unit_test(outputs_are_unchanged_on_failure),
+        cmocka_unit_test(rotary_variants),        cmocka_unit_test(tables_hold_cosine_and_sine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

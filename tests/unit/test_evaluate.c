@@ -11,11 +11,18 @@
 
 enum { BOS = 256, CTX = 24, TEXT_BYTES = 200 };
 
-static const tiny_model_options plain = {.seed = 31, .hidden = 48, .ffn = 40, .layers = 2, .heads = 4,
-                                         .kv_heads = 2, .context = 64, .tokenizer = TINY_BYTES};
+static const tiny_model_options plain = {.seed = 31,
+                                         .hidden = 48,
+                                         .ffn = 40,
+                                         .layers = 2,
+                                         .heads = 4,
+                                         .kv_heads = 2,
+                                         .context = 64,
+                                         .tokenizer = TINY_BYTES};
 
 static const char *const sentence =
-    "A text of two hundred bytes, each of which is a token of its own in the tiny tokenizer, so that the ids can be "
+    "A text of two hundred bytes, each of which is a token of its own in the tiny tokenizer, so that the ids "
+    "can be "
     "written down without it: they are the bytes. Some more words, 0123456789, and then it ends.....";
 
 /* The same model with a tokenizer that puts <|endoftext|> before a text. */
@@ -101,7 +108,8 @@ static void near_value(double got, double want, double bound, const char *what)
 static const double BOUND = 1e-4;
 
 /* Positions that predict: `first` .. CTX - 2 of each window; ids as the protocol makes them. */
-static void check_score(const lb_eval_result *r, const tiny_model *m, const uint32_t *ids, size_t count, size_t first)
+static void check_score(const lb_eval_result *r, const tiny_model *m, const uint32_t *ids, size_t count,
+                        size_t first)
 {
     const size_t vocab = m->options.vocab, each = CTX - 1 - first;
     double *p = log_probabilities(m, ids, count), *nll = malloc(count * each * sizeof *nll), mean, error;

@@ -13,12 +13,26 @@ static const struct {
     const char *name;
     tiny_model_options options;
 } models[] = {
-    {"llama", {.seed = 11, .hidden = 72, .ffn = 100, .heads = 4, .kv_heads = 2, .tied = true,
-               .tokenizer = TINY_BPE}},
-    {"qwen2", {.seed = 12, .architecture = "Qwen2ForCausalLM", .hidden = 80, .ffn = 132, .heads = 4, .kv_heads = 1,
-               .dtype = LB_DTYPE_BF16, .tokenizer = TINY_BYTES}},
-    {"qwen3", {.seed = 13, .architecture = "Qwen3ForCausalLM", .hidden = 64, .ffn = 90, .heads = 4, .head_dim = 18,
-               .dtype = LB_DTYPE_F16, .tokenizer = TINY_BYTES}},
+    {"llama",
+     {.seed = 11, .hidden = 72, .ffn = 100, .heads = 4, .kv_heads = 2, .tied = true, .tokenizer = TINY_BPE}},
+    {"qwen2",
+     {.seed = 12,
+      .architecture = "Qwen2ForCausalLM",
+      .hidden = 80,
+      .ffn = 132,
+      .heads = 4,
+      .kv_heads = 1,
+      .dtype = LB_DTYPE_BF16,
+      .tokenizer = TINY_BYTES}},
+    {"qwen3",
+     {.seed = 13,
+      .architecture = "Qwen3ForCausalLM",
+      .hidden = 64,
+      .ffn = 90,
+      .heads = 4,
+      .head_dim = 18,
+      .dtype = LB_DTYPE_F16,
+      .tokenizer = TINY_BYTES}},
 };
 enum { MODELS = sizeof models / sizeof *models };
 
@@ -87,8 +101,8 @@ static size_t check_tensors(const char *source, const reader *r, const tiny_mode
     return weights;
 }
 
-static void check_result(const lb_quantize_result *result, const char *output, const reader *r, size_t weights,
-                         const tiny_model *m)
+static void check_result(const lb_quantize_result *result, const char *output, const reader *r,
+                         size_t weights, const tiny_model *m)
 {
     size_t packed_bytes = 0, packed_weights = 0;
     for (size_t i = 0; i < r->count; i++) {
@@ -140,7 +154,8 @@ static void the_checkpoint_holds_what_was_promised(void **state)
             assert_string_equal(planned.recipe, result.recipe);
             assert_int_equal(planned.file_bytes, 0);
             json_t *said = json_loads(result.recipe, 0, NULL);
-            assert_true(json_equal(said, json_object_get(json_object_get(r->config, "quantization_config"), "recipe")));
+            assert_true(json_equal(
+                said, json_object_get(json_object_get(r->config, "quantization_config"), "recipe")));
             json_decref(said);
             reader_close(r);
             lb_quantize_result_free(&planned);
@@ -167,7 +182,8 @@ static void relative_errors_are_those_of_the_weights(void **state)
         for (size_t k = 0; k < m->count; k++) {
             const tiny_tensor *t = &m->tensors[k];
             const size_t length = strlen(result.layers[i].name);
-            if (strncmp(t->name, result.layers[i].name, length) != 0 || strcmp(t->name + length, ".weight") != 0)
+            if (strncmp(t->name, result.layers[i].name, length) != 0 ||
+                strcmp(t->name + length, ".weight") != 0)
                 continue;
             double *stored = reader_weight(r, result.layers[i].name, t->rows, t->cols), energy = 0, error = 0;
             for (size_t e = 0; e < t->rows * t->cols; e++) {
@@ -276,9 +292,9 @@ static const char *format_in(const reader *r, const char *layer)
 static void rules_choose_formats(void **state)
 {
     (void)state;
-    static const char *const rules[] = {"*.down_proj=int8-g64", "model.layers.1.*=int3-row-asym", "*.o_proj=f16",
-                                        "model.layers.0.mlp.up_proj=f32", "lm_head=int8-g32",
-                                        "model.embed_tokens=int4-g64-asym"};
+    static const char *const rules[] = {"*.down_proj=int8-g64", "model.layers.1.*=int3-row-asym",
+                                        "*.o_proj=f16",         "model.layers.0.mlp.up_proj=f32",
+                                        "lm_head=int8-g32",     "model.embed_tokens=int4-g64-asym"};
     const char *output = in_work("rules");
     lb_quantize_options o = small_options(model_at(2), output);
     lb_quantize_result planned, result;
@@ -353,8 +369,13 @@ static void rules_that_cannot_be_meant_are_refused(void **state)
         {1, "lm_head", "PATTERN=FORMAT"},
         {1, "lm_head=int9-g32", "format \"int9-g32\" is not known"},
         {1, "lm_head=", "format \"\" is not known"},
-        {1, "lm_h\xE4" "d=f16", "ASCII"},
-        {1, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=f16",
+        {1,
+         "lm_h\xE4"
+         "d=f16",
+         "ASCII"},
+        {1,
+         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+         "aaaaa=f16",
          "too long"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

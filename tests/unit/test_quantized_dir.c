@@ -11,28 +11,54 @@
 #include "base/file.h"
 #include "base/thread.h"
 
-static const tiny_model_options three_blocks = {.seed = 21, .hidden = 48, .ffn = 40, .layers = 3, .heads = 2,
-                                                .kv_heads = 1, .tokenizer = TINY_BYTES};
-static const tiny_model_options one_block = {.seed = 22, .hidden = 32, .ffn = 24, .layers = 1, .heads = 2,
-                                             .kv_heads = 1, .tokenizer = TINY_BYTES};
+static const tiny_model_options three_blocks = {
+    .seed = 21, .hidden = 48, .ffn = 40, .layers = 3, .heads = 2, .kv_heads = 1, .tokenizer = TINY_BYTES};
+static const tiny_model_options one_block = {
+    .seed = 22, .hidden = 32, .ffn = 24, .layers = 1, .heads = 2, .kv_heads = 1, .tokenizer = TINY_BYTES};
 
 static lb_quantize_options case_options(const char *output)
 {
     return small_options(tiny_in_work("three", &three_blocks), output);
 }
 
-/* The unbroken run that everything is compared with. */
+/* The unbroken runs that everything is compared with, one for each method, and their reports. */
+static lb_quantize_result reports[2];
+
+static lb_quantize_result *report_of(const char *method)
+{
+    return &reports[strcmp(method, "rtn") == 0];
+}
+
 static const char *unbroken(const char *method)
 {
     const char *output = in_work(method);
     if (!scratch_exists(output)) {
         lb_quantize_options o = case_options(output);
-        lb_quantize_result result;
         o.method = method;
-        must_quantize(&o, &result);
-        lb_quantize_result_free(&result);
+        must_quantize(&o, report_of(method));
     }
     return output;
+}
+
+static int drop_reports(void **state)
+{
+    lb_quantize_result_free(&reports[0]);
+    lb_quantize_result_free(&reports[1]);
+    return drop_work(state);
+}
+
+/* What was measured before the interruption is told after it. */
+static void same_report(const lb_quantize_result *got, const lb_quantize_result *want)
+{
+    assert_int_equal(got->layer_count, want->layer_count);
+    assert_int_equal(got->block_count, want->block_count);
+    for (size_t i = 0; i < want->layer_count; i++) {
+        assert_string_equal(got->layers[i].name, want->layers[i].name);
+        assert_true(want->layers[i].relative_error > 0);
+        assert_true(got->layers[i].relative_error == want->layers[i].relative_error);
+    }
+    same_array(got->block_errors, want->block_errors, want->block_count);
+    assert_int_equal(got->file_bytes, want->file_bytes);
 }
 
 static void resume_to_the_same_bytes(lb_quantize_options o, size_t finished)
@@ -43,6 +69,7 @@ static void resume_to_the_same_bytes(lb_quantize_options o, size_t finished)
     must_quantize(&o, &result);
     assert_int_equal(result.resumed_blocks, finished);
     scratch_same(o.output, unbroken(o.method));
+    same_report(&result, report_of(o.method));
     lb_quantize_result_free(&result);
     scratch_remove(o.output);
 }
@@ -125,10 +152,14 @@ static void interrupt_after_one(lb_quantize_options o)
 static void what_a_killed_write_leaves_behind_is_overwritten(void **state)
 {
     (void)state;
-    static const char *const leftovers[] = {
-        "model-00002-of-00004.safetensors.tmp", "lowbit-errors-00002.json",     "lowbit-errors-00002.json.tmp",
-        "model-00004-of-00004.safetensors",     "config.json",                  "config.json.tmp",
-        "model.safetensors.index.json.tmp",     "tokenizer.json.tmp"};
+    static const char *const leftovers[] = {"model-00002-of-00004.safetensors.tmp",
+                                            "lowbit-errors-00002.json",
+                                            "lowbit-errors-00002.json.tmp",
+                                            "model-00004-of-00004.safetensors",
+                                            "config.json",
+                                            "config.json.tmp",
+                                            "model.safetensors.index.json.tmp",
+                                            "tokenizer.json.tmp"};
     lb_quantize_options o = case_options(in_work("killed"));
     interrupt_after_one(o);
     for (size_t i = 0; i < sizeof leftovers / sizeof *leftovers; i++) {
@@ -142,8 +173,8 @@ static void what_a_killed_write_leaves_behind_is_overwritten(void **state)
 static void another_run_is_not_resumed(void **state)
 {
     (void)state;
-    const tiny_model_options other_weights = {.seed = 99, .hidden = 48, .ffn = 40, .layers = 3, .heads = 2,
-                                              .kv_heads = 1, .tokenizer = TINY_BYTES};
+    const tiny_model_options other_weights = {
+        .seed = 99, .hidden = 48, .ffn = 40, .layers = 3, .heads = 2, .kv_heads = 1, .tokenizer = TINY_BYTES};
     static const char *const rule[] = {"lm_head=int8-g32"};
     const lb_quantize_options good = case_options(in_work("other"));
     interrupt_after_one(good);
@@ -324,14 +355,16 @@ static void a_full_disk_loses_nothing(void **state)
         assert_false(scratch_exists(o.output));
         o.resume = false;
         if (scratch_exists(in_work("full.partial")))
-            resume_to_the_same_bytes(o, scratch_exists(in_work("full.partial/model-00003-of-00004.safetensors")) ? 3 : 0);
+            resume_to_the_same_bytes(
+                o, scratch_exists(in_work("full.partial/model-00003-of-00004.safetensors")) ? 3 : 0);
     }
     signal(SIGXFSZ, before);
 }
 
 /* ---- Weights that are no numbers ----------------------------------------------------------------------- */
 
-static void save_with(const char *folder, const tiny_model_options *options, const char *tensor, size_t at, float value)
+static void save_with(const char *folder, const tiny_model_options *options, const char *tensor, size_t at,
+                      float value)
 {
     tiny_model *m = tiny_model_make(options);
     bool found = false;
@@ -360,9 +393,11 @@ static void values_that_are_no_numbers_are_named(void **state)
          "model.layers.1.mlp.up_proj.weight: the value at row 3, column 5 is nan"},
         {"model.layers.0.self_attn.o_proj.weight", 0, -INFINITY, true,
          "model.layers.0.self_attn.o_proj.weight: the value at row 0, column 0 is -inf"},
-        {"model.layers.2.self_attn.k_proj.bias", 7, INFINITY, false, "k_proj.bias: the value at row 0, column 7 is inf"},
+        {"model.layers.2.self_attn.k_proj.bias", 7, INFINITY, false,
+         "k_proj.bias: the value at row 0, column 7 is inf"},
         {"model.layers.1.input_layernorm.weight", 1, NAN, false, "input_layernorm.weight"},
-        {"model.embed_tokens.weight", 100 * 48 + 2, NAN, true, "embed_tokens.weight: the value at row 100, column 2"},
+        {"model.embed_tokens.weight", 100 * 48 + 2, NAN, true,
+         "embed_tokens.weight: the value at row 100, column 2"},
         {"lm_head.weight", 287 * 48 + 47, NAN, true, "lm_head.weight: the value at row 287, column 47"},
         {"model.norm.weight", 4, INFINITY, true, "model.norm.weight: the value at row 0, column 4 is inf"},
     };
@@ -449,5 +484,5 @@ int main(void)
         cmocka_unit_test(values_that_are_no_numbers_are_named),
         cmocka_unit_test(every_allocation_may_fail),
     };
-    return cmocka_run_group_tests(tests, make_work, drop_work);
+    return cmocka_run_group_tests(tests, make_work, drop_reports);
 }

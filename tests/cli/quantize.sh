@@ -1,0 +1,251 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# quantize, inspect, eval and run one after the other on tiny random models, from outside: what is printed,
+# exit statuses, interruptions, disks that are full.
+# Needs LOWBIT=path of the command and LB_BUILD=folder that holds make_tiny_model.
+set -u
+: "${LOWBIT:?set LOWBIT to the path of the command}"
+: "${LB_BUILD:?set LB_BUILD to the build folder}"
+unset LB_CPU
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failures=0
+model=$work/model
+text=examples/text/evaluation.txt
+
+bad() {
+    echo "FAILED: $*"
+    sed 's/^/    stdout: /' "$work/out" | head -n 5
+    sed 's/^/    stderr: /' "$work/err" | head -n 5
+    failures=$((failures + 1))
+}
+
+# expect STATUS ARGUMENTS...: runs the command; its output stays in $work/out and $work/err.
+expect() {
+    local want=$1 got
+    shift
+    name="lowbit $*"
+    "$LOWBIT" "$@" >"$work/out" 2>"$work/err" </dev/null
+    got=$?
+    [ "$got" -eq "$want" ] || bad "$name: exit $got, wanted $want"
+}
+stdout_has() { grep -qF -- "$1" "$work/out" || bad "$name: stdout lacks \"$1\""; }
+stderr_has() { grep -qF -- "$1" "$work/err" || bad "$name: stderr lacks \"$1\""; }
+silent_stderr() { [ ! -s "$work/err" ] || bad "$name: stderr is not empty"; }
+one_sentence() {
+    [ ! -s "$work/out" ] || bad "$name: stdout is not empty"
+    [ "$(wc -l <"$work/err")" -eq 1 ] || bad "$name: stderr is not one line"
+}
+absent() { [ ! -e "$1" ] || bad "$name: $1 is there"; }
+same_folder() { diff -r "$1" "$2" >"$work/err" 2>&1 || bad "$1 and $2 differ"; }
+json_object() { # the whole of stdout is one JSON object with these keys
+    local key
+    if command -v jq >/dev/null 2>&1; then
+        [ "$(jq -s 'length == 1 and (.[0] | type == "object")' "$work/out")" = true ] || bad "$name: not one object"
+        for key; do
+            jq -e "has(\"$key\")" "$work/out" >/dev/null || bad "$name: no key $key"
+        done
+    else
+        [ "$(head -c 1 "$work/out")" = '{' ] && [ "$(tail -n 1 "$work/out")" = '}' ] || bad "$name: not one object"
+        for key; do stdout_has "\"$key\":"; done
+    fi
+}
+
+"$LB_BUILD/make_tiny_model" "$model" seed=5 tokenizer=bpe context=256 || { echo "no tiny model"; exit 1; }
+"$LB_BUILD/make_tiny_model" "$work/mute" seed=5 tokenizer=none
+
+# The way of a model: quantize, inspect, eval, run.
+expect 0 quantize "$model" -o "$work/int4" --format int4-g32 --samples 8 --eval-text "$text" --eval-tokens 512
+stdout_has '4.500 in quantized layers'
+stdout_has 'calibration   8 windows of 256 tokens from the built-in text'
+stdout_has 'KL divergence mean'
+stdout_has "written       $work/int4"
+stderr_has 'block 2/2'
+absent "$work/int4.partial"
+expect 0 inspect "$work/int4"
+silent_stderr
+stdout_has 'LlamaForCausalLM (quantized by lowbit)'
+stdout_has '4.500 in quantized layers'
+stdout_has 'every scale and value is a number'
+grep -qE '^q_proj +int4-g32 +2 +4\.500$' "$work/out" || bad 'inspect: no line for q_proj'
+expect 0 inspect "$work/int4" --tensors
+stdout_has 'model.layers.1.mlp.down_proj '
+stdout_has 'model.layers.1.mlp.down_proj.weight.scales'
+expect 0 inspect "$work/int4" --json
+json_object architecture parameters bits_per_weight bytes tensors layers quantized_bits_per_weight recipe supported
+expect 0 eval "$work/int4" --text "$text" --tokens 512 --against "$model" -q
+silent_stderr
+stdout_has 'top-1'
+expect 0 run "$work/int4" -p "the cat" -n 8 --ignore-end -q
+[ -s "$work/out" ] || bad 'run: says nothing'
+
+# JSON: one object with the promised keys.
+expect 0 quantize "$model" -o "$work/json" --method rtn --format int3-g64-asym --json -q \
+    --eval-text "$text" --eval-tokens 512 --layer lm_head=int8-g32
+silent_stderr
+json_object model output recipe bits_per_weight quantized_bits_per_weight bytes file_bytes seconds peak_rss_bytes \
+    layers eval calibration
+for key in name format relative_error nll_mean kl_mean top1_agreement collapsed; do stdout_has "\"$key\":"; done
+[ "$(grep -c '"relative_error"' "$work/out")" -eq 14 ] || bad 'json: not 14 layers'
+
+# A dry run writes nothing and predicts the size.
+ls -A "$work" | sort >"$work/before"
+expect 0 quantize "$model" -o "$work/dry" --method rtn --format int3-g64-asym --layer lm_head=int8-g32 --dry-run --json
+json_object recipe bytes bits_per_weight layers eval dry_run
+cp "$work/out" "$work/planned"
+absent "$work/dry"
+absent "$work/dry.partial"
+predicted=$(sed -nE 's/^ "bytes": ([0-9]+),?$/\1/p' "$work/planned")
+stored=$("$LOWBIT" inspect "$work/json" --json | sed -nE 's/^ "bytes": ([0-9]+),?$/\1/p')
+[ -n "$predicted" ] && [ "$predicted" = "$stored" ] || bad "dry run: $predicted bytes predicted, $stored stored"
+expect 0 quantize "$model" --dry-run
+stdout_has 'Everything checked; nothing written.'
+
+# Misuse is 2, what cannot be done is 1: one sentence, and nothing written.
+expect 2 quantize "$model"
+one_sentence
+stderr_has 'where to? give -o OUT'
+expect 2 quantize "$model" -o "$work/no" --format int9-g64
+stderr_has 'format "int9-g64" is not known'
+expect 2 quantize "$model" -o "$work/no" --method best
+stderr_has 'there are rtn, gptq'
+expect 2 quantize "$model" -o "$work/no" --layer q_proj
+expect 2 quantize "$model" -o "$work/no" --damp -1
+expect 2 quantize "$model" -o "$work/no" --samples 0
+expect 2 quantize "$model" -o "$work/no" --formt int4-g64
+stderr_has 'did you mean --format?'
+expect 1 quantize "$work/none" -o "$work/no"
+one_sentence
+stderr_has "$work/none"
+expect 1 quantize "$model" -o "$work/no/such/folder"
+one_sentence
+expect 1 quantize "$model" -o "$model"
+one_sentence
+stderr_has 'exists already'
+expect 1 quantize "$work/int4" -o "$work/no"
+one_sentence
+stderr_has 'is quantized already'
+expect 1 quantize "$work/mute" -o "$work/no"
+one_sentence
+expect 1 quantize "$model" -o "$work/no" --layer '*.q_porj=f16'
+one_sentence
+expect 1 quantize "$model" -o "$work/no" --calib "$work/none"
+one_sentence
+expect 1 quantize "$model" -o "$work/no" --eval-text "$work/none"
+one_sentence
+absent "$work/no"
+absent "$work/no.partial"
+expect 0 quantize "$work/mute" -o "$work/from_mute" --method rtn -q
+silent_stderr
+
+# Threads: the same bytes.
+for threads in 1 2; do
+    expect 0 quantize "$model" -o "$work/threads$threads" --format int3-g32 --samples 8 --threads "$threads" -q
+done
+same_folder "$work/threads1" "$work/threads2"
+
+# A kill in the middle, at three moments, and on from there: the same bytes as in one go.
+"$LB_BUILD/make_tiny_model" "$work/deep" seed=6 layers=8 hidden=64 ffn=160 context=256
+flags=(--format int4-g32 --samples 16 --threads 1)
+expect 0 quantize "$work/deep" -o "$work/whole" "${flags[@]}" -q
+wait_for() { # wait_for FILE: up to 20 s
+    for _ in $(seq 2000); do
+        [ -e "$1" ] && return 0
+        sleep 0.01
+    done
+    return 1
+}
+for block in 00001 00004 00006; do
+    "$LOWBIT" quantize "$work/deep" -o "$work/killed" "${flags[@]}" >"$work/out" 2>"$work/err" &
+    process=$!
+    wait_for "$work/killed.partial/model-$block-of-00009.safetensors" || bad "no block $block"
+    kill -KILL "$process" 2>/dev/null
+    wait "$process" 2>/dev/null
+    [ -d "$work/killed" ] && { rm -rf "$work/killed"; continue; } # it was faster than we
+    expect 1 quantize "$work/deep" -o "$work/killed" "${flags[@]}"
+    one_sentence
+    stderr_has 'add --resume'
+    expect 1 quantize "$work/deep" -o "$work/killed" "${flags[@]}" --format int4-g64 --resume
+    one_sentence
+    stderr_has 'it was made with another recipe (format)'
+    expect 0 quantize "$work/deep" -o "$work/killed" "${flags[@]}" --resume
+    stdout_has 'blocks were finished before'
+    same_folder "$work/whole" "$work/killed"
+    rm -rf "$work/killed"
+done
+
+# Ctrl-C and a polite kill: 130, and a word on how to go on.
+for signal in INT TERM; do
+    env --default-signal=INT "$LOWBIT" quantize "$work/deep" -o "$work/stopped" "${flags[@]}" \
+        >"$work/out" 2>"$work/err" &
+    process=$!
+    name="quantize and SIG$signal"
+    wait_for "$work/stopped.partial/model-00002-of-00009.safetensors" || bad "$name: no block"
+    kill "-$signal" "$process"
+    wait "$process"
+    code=$?
+    [ "$code" -eq 130 ] || bad "$name: exit $code, wanted 130"
+    stderr_has 'the same command with --resume goes on from there'
+    absent "$work/stopped"
+    expect 0 quantize "$work/deep" -o "$work/stopped" "${flags[@]}" --resume -q
+    same_folder "$work/whole" "$work/stopped"
+    rm -rf "$work/stopped"
+done
+
+# No room: a limit on the size of files stands for a full disk (1024-byte blocks in bash).
+for limit in 0 1 4 40; do
+    name="quantize under ulimit -f $limit"
+    (
+        ulimit -f "$limit"
+        exec "$LOWBIT" quantize "$model" -o "$work/full" --samples 8 -q
+    ) >/dev/null 2>&1
+    code=$?
+    [ "$code" -eq 1 ] || bad "$name: exit $code, wanted 1"
+    absent "$work/full"
+    rm -rf "$work/full.partial"
+done
+(
+    ulimit -f 40
+    exec "$LOWBIT" quantize "$model" -o "$work/full" --samples 8 -q
+) 2>&1 >/dev/null | cat >"$work/err" # a pipe has no limit
+name='quantize without room'
+stderr_has 'File too large'
+[ "$(wc -l <"$work/err")" -eq 1 ] || bad "$name: stderr is not one line"
+expect 0 quantize "$model" -o "$work/full" --samples 8 -q --resume
+expect 0 quantize "$model" -o "$work/fitting" --samples 8 -q
+same_folder "$work/fitting" "$work/full"
+
+# A folder of the user's own is not touched, whatever it is called.
+mkdir "$work/mine.partial"
+echo precious >"$work/mine.partial/thesis"
+expect 1 quantize "$model" -o "$work/mine" --resume -q
+one_sentence
+[ -f "$work/mine.partial/thesis" ] || bad 'somebody else'"'"'s folder was removed'
+
+# A result that is not worth using is called so.
+expect 0 quantize "$model" -o "$work/int2" --method rtn --format int2-row --eval-text "$text" --eval-tokens 512 -q
+stdout_has 'COLLAPSED'
+stdout_has 'Try --method gptq'
+expect 0 quantize "$model" -o "$work/int8" --method rtn --format int8-g32 --eval-text "$text" --eval-tokens 512 -q
+grep -q COLLAPSED "$work/out" && bad 'int8 is called collapsed'
+
+# A damaged result is found by inspect, with the place.
+cp -r "$work/int4" "$work/damaged"
+truncate -s -1 "$work/damaged/model-00001-of-00003.safetensors"
+expect 1 inspect "$work/damaged"
+one_sentence
+stderr_has 'model-00001-of-00003.safetensors'
+shard=$work/damaged/model-00002-of-00003.safetensors
+cp "$work/int4/model-00001-of-00003.safetensors" "$work/damaged/"
+offset=$(tr ']' '\n' <"$shard" | head -n 100 | grep -a 'down_proj.weight.scales' -A 1 |
+    sed -nE 's/.*data_offsets":\[([0-9]+),.*/\1/p' | head -n 1)
+header=$(od -An -tu8 -N8 "$shard" | tr -d ' ')
+[ -n "$offset" ] || bad 'no offset of the scales'
+printf '\377\377' | dd of="$shard" bs=1 seek=$((8 + header + offset)) conv=notrunc 2>/dev/null
+expect 1 inspect "$work/damaged"
+one_sentence
+stderr_has 'model.layers.1.mlp.down_proj.weight, row 0: the scale of group 0 is'
+
+[ "$failures" -eq 0 ] || { echo "$failures failures"; exit 1; }
+echo "quantize: all good"
