@@ -13,7 +13,7 @@ function(lb_require target package)
         pkg_check_modules(${prefix} QUIET IMPORTED_TARGET ${module})
         if(${prefix}_FOUND)
             target_link_libraries(${target} INTERFACE PkgConfig::${prefix})
-            set_property(GLOBAL APPEND PROPERTY LB_MODULES_${target} ${module})
+            set_property(GLOBAL APPEND PROPERTY LB_LDFLAGS_${target} ${${prefix}_LDFLAGS})
             return()
         endif()
     endforeach()
@@ -32,7 +32,9 @@ set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 target_link_libraries(lb_dependencies INTERFACE Threads::Threads)
 
-# For lowbit.pc: what a static link needs besides.
-get_property(LB_PC_REQUIRES GLOBAL PROPERTY LB_MODULES_lb_dependencies)
-list(JOIN LB_PC_REQUIRES " " LB_PC_REQUIRES)
-set(LB_PC_LIBS_PRIVATE "-pthread -lm")
+# For lowbit.pc: what liblowbit.a needs besides. Not Requires.private: that would also ask for what these
+# libraries were linked with themselves (-lgfortran), which their packages do not bring.
+get_property(LB_PC_LIBS_PRIVATE GLOBAL PROPERTY LB_LDFLAGS_lb_dependencies)
+list(REMOVE_DUPLICATES LB_PC_LIBS_PRIVATE)
+list(JOIN LB_PC_LIBS_PRIVATE " " LB_PC_LIBS_PRIVATE)
+string(APPEND LB_PC_LIBS_PRIVATE " -pthread -lm")

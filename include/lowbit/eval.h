@@ -37,6 +37,7 @@ typedef struct lb_eval_options {
     size_t tokens; /* keep the first so many ids; 0: all */
     const char *weights; /* round the linear layers of `model` to this format first (RTN); NULL */
     const char *act; /* round the inputs of its linear layers to this format; NULL */
+    bool dry_run; /* check everything, fill in ctx and windows of the result, and stop */
     const char *cpu; /* cap of the instruction sets; NULL: the best */
     lb_progress progress;
 } lb_eval_options;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "cli/args.h"
 #include "cli/command.h"
 #include "cli/output.h"
@@ -33,7 +34,8 @@ static const lb_arg options[] = {
     {"--method", LB_ARG_STRING, offsetof(quantize_args, method), .value = "METHOD", .preset = "gptq",
      .help = "rtn (round to nearest) or gptq"},
     {"--recipe", LB_ARG_CHOICE, offsetof(quantize_args, recipe), .choices = "fast|default|best",
-     .preset = "default", .help = "how much calibration: 32 x 512, 128 x 512, or 256 x 1024 tokens"},
+     .preset = "default",
+     .help = "how much calibration: 32, 128 or 512 windows of 512 tokens, or all that the text has"},
     {"--calib", LB_ARG_STRING, offsetof(quantize_args, calibration), .value = "FILE",
      .shown = "a built-in text for gptq, none for rtn", .help = "calibration text"},
     {"--samples", LB_ARG_SIZE, offsetof(quantize_args, samples), .low = 1, .high = 1000000,
@@ -80,7 +82,7 @@ static void apply_recipe(const quantize_args *args, lb_quantize_options *o)
     static const struct {
         const char *name;
         size_t samples, seqlen;
-    } recipes[] = {{"fast", 32, 512}, {"default", 128, 512}, {"best", 256, 1024}};
+    } recipes[] = {{"fast", 32, 512}, {"default", 128, 512}, {"best", 512, 512}};
     for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++) {
         if (strcmp(args->recipe, recipes[i].name) == 0) {
             o->samples = args->samples ? args->samples : recipes[i].samples;
@@ -103,7 +105,8 @@ static void print_size(const lb_quantize_result *r)
     printf("size          %s of tensors for %s weights", lb_bytes_text((double)r->bytes, bytes),
            lb_count_text((size_t)r->weights, weights));
     if (r->file_bytes)
-        printf(", %s in files", lb_bytes_text((double)r->file_bytes, file));
+        printf("; the folder has %s, %.3f bits/weight with headers, configuration and tokenizer",
+               lb_bytes_text((double)r->file_bytes, file), 8.0 * (double)r->file_bytes / (double)r->weights);
     printf("\n");
 }
 
@@ -113,7 +116,7 @@ static void print_calibration(const quantize_args *args, const lb_quantize_resul
         printf("calibration   none\n");
     else
         printf("calibration   %zu windows of %zu tokens from %s\n", r->samples, r->seqlen,
-               args->calibration ? args->calibration : "the built-in text");
+               args->calibration ? args->calibration : "the built-in text (more with --calib FILE)");
 }
 
 static void print_plan(const quantize_args *args, const lb_quantize_result *r)
@@ -296,15 +299,34 @@ static bool names_are_known(const quantize_args *args, lb_error *err)
     return true;
 }
 
-/* It is wanted after all the work; that it is not there is better said before. */
-static lb_status check_eval_text(const char *path, lb_error *err)
+/* What evaluation will need, before the work that it comes after: the original stands for the result. */
+static lb_status check_eval_text(const quantize_args *args, lb_error *err)
 {
-    lb_mapping text;
-    if (!path)
+    lb_eval_options o;
+    lb_eval_result ignored;
+    if (!args->eval_text)
         return LB_OK;
-    LB_TRY(lb_map_open(path, &text, err));
-    lb_map_close(&text);
-    return LB_OK;
+    lb_eval_options_init(&o);
+    o.model = args->model;
+    o.text = args->eval_text;
+    o.tokens = args->eval_tokens;
+    o.ctx = args->eval_ctx;
+    o.dry_run = true;
+    return lb_evaluate(&o, &ignored, err);
+}
+
+/* Whether an interrupted run left something to go on from. */
+static bool left_something(const char *output)
+{
+    lb_text partial = {0};
+    size_t length = strlen(output);
+    while (length > 1 && output[length - 1] == '/')
+        length--;
+    lb_text_add(&partial, output, length);
+    lb_text_add_string(&partial, ".partial");
+    const bool there = partial.data && lb_path_exists(partial.data);
+    lb_text_free(&partial);
+    return there;
 }
 
 int cmd_quantize(int argc, char **argv)
@@ -337,12 +359,12 @@ int cmd_quantize(int argc, char **argv)
     o.dry_run = args.dry_run;
     o.cpu = args.common.cpu;
     o.progress = lb_cli_progress_begin(&bar, args.common.quiet);
-    lb_status st = check_eval_text(args.eval_text, &err);
+    lb_status st = check_eval_text(&args, &err);
     if (st == LB_OK)
         st = lb_quantize(&o, &r, &err);
     lb_cli_progress_end(&bar);
     if (st != LB_OK)
-        return lb_cli_failed("quantize", &err, true);
+        return lb_cli_failed("quantize", &err, args.output && left_something(args.output));
     code = report(&args, &r);
     lb_quantize_result_free(&r);
     return code;

@@ -127,6 +127,7 @@ static lb_status run_model(const run_args *args, lb_error *err)
     st = generate(args, generator, &prompt, &text, &result, err);
     if (result.generated_tokens > 0 && !args->common.json)
         fputc('\n', stdout);
+    fflush(stdout); /* before the timing, where both go to one place */
     if (result.generated_tokens > 0 && !args->common.quiet)
         lb_print_timing(&result);
     if (st == LB_OK && result.stop == LB_STOP_CONTEXT)

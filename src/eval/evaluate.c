@@ -119,12 +119,12 @@ static lb_status score_batch(evaluation *e, size_t first, size_t count, lb_error
     const lb_progress *progress = &e->options->progress;
     const size_t ctx = e->windows.ctx;
     const uint32_t *ids = e->windows.ids + first * ctx;
-    LB_TRY(lb_progress_tell(progress, "windows", first, e->windows.count, err));
+    LB_TRY(lb_progress_tell(progress, "evaluation", first, e->windows.count, err));
     for (int which = 0; which <= (e->compares ? 1 : 0); which++)
-        LB_TRY(lb_forward_run(forward_of(e, which), ids, count, e->x[which], progress, "windows", err));
+        LB_TRY(lb_forward_run(forward_of(e, which), ids, count, e->x[which], progress, "evaluation", err));
     for (size_t w = 0; w < count; w++) {
         LB_TRY(score_window(e, ids + w * ctx, w * ctx, err));
-        LB_TRY(lb_progress_tell(progress, "windows", first + w + 1, e->windows.count, err));
+        LB_TRY(lb_progress_tell(progress, "evaluation", first + w + 1, e->windows.count, err));
     }
     return LB_OK;
 }
@@ -185,6 +185,19 @@ static lb_status summarize(evaluation *e, lb_eval_result *r, lb_error *err)
     return LB_OK;
 }
 
+/* Where nobody chose a context, it is one that the reference can follow too. */
+static lb_status fit_reference(const char *path, size_t *ctx, lb_error *err)
+{
+    lb_weights *weights;
+    if (!path)
+        return LB_OK;
+    LB_TRY(lb_weights_open(path, &weights, err));
+    if (weights->config.max_context < *ctx)
+        *ctx = weights->config.max_context;
+    lb_weights_close(weights);
+    return LB_OK;
+}
+
 static lb_status read_text(evaluation *e, size_t ctx, lb_error *err)
 {
     const lb_eval_options *o = e->options;
@@ -205,12 +218,15 @@ static lb_status read_text(evaluation *e, size_t ctx, lb_error *err)
     if (ctx == 0) {
         const size_t usual = o->protocol == LB_PROTOCOL_HALF ? 512 : 2048;
         ctx = usual < weights->config.max_context ? usual : weights->config.max_context;
+        LB_GO(fit_reference(o->against, &ctx, err));
     } else if (ctx > weights->config.max_context) {
         st = lb_fail(err, LB_EINVAL, "a context of %zu tokens is more than the %zu that %s was made for", ctx,
                      weights->config.max_context, o->model);
         goto done;
     }
-    LB_GO(lb_windows_create(tokenizer, text, bytes, o->protocol, ctx, o->tokens, &e->windows, err));
+    st = lb_windows_create(tokenizer, text, bytes, o->protocol, ctx, o->tokens, &e->windows, err);
+    if (st != LB_OK)
+        st = lb_fail_at(err, st, "%s", o->text);
 done:
     lb_free(text);
     lb_tokenizer_destroy(tokenizer);
@@ -308,6 +324,10 @@ lb_status lb_evaluate(const lb_eval_options *options, lb_eval_result *result, lb
     LB_GO(read_text(&e, o.ctx, err));
     LB_GO(open_models(&e, formats, err));
     LB_GO(allocate(&e, err));
+    if (o.dry_run) {
+        *result = (lb_eval_result){.ctx = e.windows.ctx, .windows = e.windows.count};
+        goto done;
+    }
     for (size_t w = 0; w < e.windows.count; w += e.batch_windows) {
         const size_t left = e.windows.count - w;
         LB_GO(score_batch(&e, w, left < e.batch_windows ? left : e.batch_windows, err));

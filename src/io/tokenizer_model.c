@@ -191,7 +191,7 @@ static lb_status read_model(lb_bpe *bpe, const json_t *model, const char *where,
 lb_status lb_bpe_create(const json_t *model, const char *where, lb_bpe **out, lb_error *err)
 {
     if (!json_is_object(model))
-        return lb_fail(err, LB_EFORMAT, "%s: it has no object \"model\"", where);
+        return lb_fail(err, LB_EFORMAT, "%s: its tokenizer.json has no object \"model\"", where);
     lb_bpe *bpe = lb_alloc_zero(1, sizeof *bpe);
     if (!bpe)
         return lb_fail(err, LB_ENOMEM, "%s: no memory for a tokenizer", where);

@@ -70,7 +70,9 @@ static lb_status load_matrix(const lb_weight *weight, lb_load how, lb_linear *l,
 {
     reader r = {.weight = weight, .linear = l};
     const lb_dtype stored = weight->tensor ? weight->tensor->dtype : LB_DTYPE_U8;
-    const bool halves = stored == LB_DTYPE_F16 || stored == LB_DTYPE_BF16;
+    /* Rows that GGUF stores in another order are put right by reading them, not by copying. */
+    const bool halves =
+        (stored == LB_DTYPE_F16 || stored == LB_DTYPE_BF16) && !weight->tensor->interleaved_heads;
     if (how == LB_LOAD_NATIVE && weight->part_count > 0 && weight->format.ops == &lb_int_format) {
         const lb_format *f = &weight->format;
         LB_TRY(lb_qmat_create(l->rows, l->cols, f->bits, f->group, f->symmetric, &l->quantized, err));

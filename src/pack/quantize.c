@@ -109,6 +109,7 @@ static lb_status make_samples(job *j, lb_error *err)
     if (st != LB_OK)
         st = lb_fail_at(err, st, "%s",
                         j->options->calibration ? j->options->calibration : "built-in calibration text");
+    j->recipe.samples = j->samples.count; /* the record says what was used, not what was asked for */
     lb_free(text);
     return st;
 }
@@ -210,16 +211,24 @@ static int add_to_text(const char *bytes, size_t length, void *text)
     return ((lb_text *)text)->failed ? -1 : 0;
 }
 
+/* FNV-1a over 8 bytes at a time: as fast as the disk. */
 static uint64_t hash(uint64_t h, const void *data, size_t bytes)
 {
     const uint8_t *p = data;
-    for (size_t i = 0; i < bytes; i++)
-        h = (h ^ p[i]) * 0x100000001b3u; /* FNV-1a */
+    while (bytes > 0) {
+        uint64_t word = 0;
+        const size_t count = bytes < 8 ? bytes : 8;
+        memcpy(&word, p, count);
+        h = (h ^ word) * 0x100000001b3u;
+        h ^= h >> 29; /* or a word's high bits would never reach the low ones */
+        p += count;
+        bytes -= count;
+    }
     return h;
 }
 
 /* What an interrupted run is recognised by: the recipe, the samples, and the model, of which every
- * tensor's name, size and first bytes count. */
+ * tensor's name, size and bytes count. */
 static json_t *make_record(const job *j)
 {
     const lb_tensor_set *set = &j->weights->checkpoint.tensors;
@@ -229,7 +238,8 @@ static json_t *make_record(const job *j)
         const lb_tensor *t = &set->tensors[i];
         model = hash(model, t->name, strlen(t->name) + 1);
         model = hash(model, &t->bytes, sizeof t->bytes);
-        model = hash(model, t->data, t->bytes < 1024 ? t->bytes : 1024);
+        model = hash(model, t->data, t->bytes);
+        lb_tensor_forget(set, t);
     }
     uint64_t samples =
         hash(basis, j->samples.ids, j->samples.count * j->samples.length * sizeof *j->samples.ids);

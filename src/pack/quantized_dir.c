@@ -445,7 +445,7 @@ static lb_status write_tokenizer(const lb_quantized_dir *dir, lb_error *err)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char *from = lb_path_join(source->path, names[i]), *to = lb_path_join(dir->partial, names[i]);
         lb_status st = from && to ? LB_OK : no_memory(err);
-        if (st == LB_OK && lb_path_exists(from))
+        if (st == LB_OK && lb_path_exists(from) && !lb_path_is_directory(from))
             st = lb_file_copy(from, to, err);
         lb_free(from);
         lb_free(to);

@@ -297,6 +297,22 @@ static double output_error(const run *r)
     return energy > 0.0 ? difference / energy : 0.0;
 }
 
+/* Scales are 16-bit floats at most. A layer beyond their reach would come out saturated, or as zeros, and
+ * nothing else would say so. */
+static lb_status check_magnitude(const lb_layer *l, lb_error *err)
+{
+    float largest = 0.0f;
+    for (size_t i = 0; i < l->rows * l->cols; i++)
+        largest = fabsf(l->w[i]) > largest ? fabsf(l->w[i]) : largest;
+    if (largest == 0.0f || (largest >= 1e-6f && largest <= 65504.0f))
+        return LB_OK;
+    return lb_fail(
+        err, LB_EINVAL,
+        "%s: its largest weight is %g, outside the 1e-6 to 65504 that 16-bit scales can follow; keep it "
+        "with --layer '%s=bf16'",
+        l->name, (double)largest, l->name);
+}
+
 static lb_status quantize_block(run *r, size_t index, lb_layer *layers, lb_block_report *report,
                                 lb_error *err)
 {
@@ -309,8 +325,10 @@ static lb_status quantize_block(run *r, size_t index, lb_layer *layers, lb_block
         LB_GO(lb_block_load(r->p->weights, index, LB_LOAD_FLOAT, &r->original.block, err));
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         layers[which].w = r->quantized.block.linear[which].dense;
-        if (!lb_format_is_float(&layers[which].format))
-            LB_GO(alloc_layer(&layers[which], err));
+        if (lb_format_is_float(&layers[which].format))
+            continue;
+        LB_GO(check_magnitude(&layers[which], err));
+        LB_GO(alloc_layer(&layers[which], err));
     }
     if (restored)
         LB_GO(r->p->sink.restore(r->p->sink.self, index, layers, LB_BLOCK_LINEARS, err));
@@ -359,7 +377,7 @@ lb_status lb_pipeline_run(const lb_pipeline *pipeline, lb_layer *layers, lb_bloc
         LB_GO(lb_progress_tell(&pipeline->progress, r.label, i, r.config->layers, err));
         LB_GO(quantize_block(&r, i, layers + i * LB_BLOCK_LINEARS, &blocks[i], err));
     }
-    st = lb_progress_tell(&pipeline->progress, "blocks", r.config->layers, r.config->layers, err);
+    st = lb_progress_tell(&pipeline->progress, r.label, r.config->layers, r.config->layers, err);
 done:
     run_free(&r);
     return st;
