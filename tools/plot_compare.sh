@@ -10,8 +10,8 @@ trap 'rm -rf "$scratch"' EXIT
 # | method | format | bits | whole | perplexity | KL ± ... : the first table of that shape
 awk -F'|' -v dir="$scratch" '
     $2 ~ /^ *(rtn|gptq) *$/ && $4 ~ /^ *[0-9.]+ *$/ {
-        gsub(/ /, "", $2); split($7, kl, " ")
-        print $4, kl[1], kl[3], $3 >> (dir "/" $2)
+        method = $2; gsub(/ /, "", method); split($7, kl, " ")
+        print $4, kl[1], kl[3], $3 >> (dir "/" method)
         seen = 1
     }
     seen && !/^\|/ { exit }' -
@@ -29,5 +29,5 @@ set grid lc rgb "#dddddd"
 set key top right
 plot "$scratch/rtn" using 1:2 with linespoints lw 2 pt 6 lc rgb "#b0552b" title "round to nearest", \
      "$scratch/gptq" using 1:2 with linespoints lw 2 pt 7 lc rgb "#1f5fa8" title "lowbit gptq", \
-     "$scratch/gptq" using 1:2:4 with labels offset 1.2,0.8 font ",11" tc rgb "#555555" notitle
+     "$scratch/gptq" using 1:2:4 with labels offset 0,-1.1 font ",11" tc rgb "#555555" notitle
 GNUPLOT
