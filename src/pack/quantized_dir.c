@@ -8,7 +8,6 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
-#include "base/thread.h"
 #include "pack/plan.h"
 #include "pack/shard.h"
 
@@ -273,21 +272,6 @@ lb_sink lb_quantized_dir_sink(lb_quantized_dir *dir)
     return (lb_sink){.self = dir, .has = has_block, .restore = restore_block, .commit = commit_block};
 }
 
-typedef struct outer_job {
-    const lb_layer *layer;
-    lb_fit fit;
-} outer_job;
-
-static void encode_outer_rows(void *arg, size_t begin, size_t end)
-{
-    const outer_job *job = arg;
-    const lb_layer *l = job->layer;
-    const size_t params = lb_format_groups(&l->format, l->cols) * l->format.params;
-    for (size_t row = begin; row < end; row++)
-        lb_format_encode_row(&l->format, l->w + row * l->cols, NULL, l->cols, job->fit,
-                             l->codes + row * l->cols, l->params + row * params);
-}
-
 /* An embedding or head that a rule quantizes: round to nearest, since nothing follows that could make
  * up for its errors. */
 static lb_status add_outer(lb_shard *shard, const lb_quantized_dir *dir, const char *name, lb_error *err)
@@ -309,8 +293,7 @@ static lb_status add_outer(lb_shard *shard, const lb_quantized_dir *dir, const c
     LB_GO(lb_alloc_array(&layer.params, c->vocab,
                          lb_format_groups(rule, c->hidden) * rule->params * sizeof *layer.params, name, err));
     LB_GO(lb_weight_read(&w, 0, c->vocab, layer.w, err));
-    outer_job job = {&layer, dir->recipe->fit};
-    lb_parallel_for(c->vocab, 64, encode_outer_rows, &job);
+    LB_GO(lb_method_rtn.quantize(dir->recipe, NULL, &layer, 1, err));
     LB_GO(lb_shard_add_packed(shard, &layer, err));
 done:
     lb_free(layer.w);
