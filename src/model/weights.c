@@ -185,12 +185,28 @@ size_t lb_weight_bytes(const lb_weight *weight)
     return bytes;
 }
 
-static const char *const block_norms[] = {"input_layernorm", "post_attention_layernorm", "self_attn.q_norm",
-                                          "self_attn.k_norm"};
-
-static size_t norm_count(const lb_config *config)
+bool lb_block_vector(const lb_config *config, size_t layer, size_t index, char *name, size_t name_bytes,
+                     size_t *n)
 {
-    return config->qk_norm ? 4 : 2;
+    static const char *const norms[] = {"input_layernorm", "post_attention_layernorm", "self_attn.q_norm",
+                                        "self_attn.k_norm"};
+    const size_t norm_count = config->qk_norm ? 4 : 2;
+    if (index < norm_count) {
+        snprintf(name, name_bytes, "model.layers.%zu.%s.weight", layer, norms[index]);
+        *n = index < 2 ? config->hidden : config->head_dim;
+        return true;
+    }
+    index -= norm_count;
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
+        size_t rows, cols;
+        if (!lb_linear_has_bias(config, which) || index-- > 0)
+            continue;
+        lb_linear_shape(config, which, &rows, &cols);
+        snprintf(name, name_bytes, "model.layers.%zu.%s.bias", layer, lb_block_linears[which].suffix);
+        *n = rows;
+        return true;
+    }
+    return false;
 }
 
 static lb_status check_block(const lb_weights *weights, size_t layer, lb_error *err)
@@ -198,6 +214,7 @@ static lb_status check_block(const lb_weights *weights, size_t layer, lb_error *
     const lb_config *c = &weights->config;
     lb_weight w;
     char name[128];
+    size_t n;
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         size_t rows, cols;
         char base[96];
@@ -205,15 +222,9 @@ static lb_status check_block(const lb_weights *weights, size_t layer, lb_error *
         lb_linear_name(layer, which, base, sizeof base);
         snprintf(name, sizeof name, "%s.weight", base);
         LB_TRY(lb_weights_find(weights, name, rows, cols, &w, err));
-        if (lb_linear_has_bias(c, which)) {
-            snprintf(name, sizeof name, "%s.bias", base);
-            LB_TRY(lb_weights_find(weights, name, 1, rows, &w, err));
-        }
     }
-    for (size_t i = 0; i < norm_count(c); i++) {
-        snprintf(name, sizeof name, "model.layers.%zu.%s.weight", layer, block_norms[i]);
-        LB_TRY(lb_weights_find(weights, name, 1, i < 2 ? c->hidden : c->head_dim, &w, err));
-    }
+    for (size_t i = 0; lb_block_vector(c, layer, i, name, sizeof name, &n); i++)
+        LB_TRY(lb_weights_find(weights, name, 1, n, &w, err));
     return LB_OK;
 }
 
@@ -229,9 +240,8 @@ static bool is_of_a_block(const lb_weights *weights, const char *name)
     if (strncmp(name, prefix, length) != 0)
         return false;
     const char *rest = name + length;
-    for (size_t i = 0; i < norm_count(c); i++) {
-        snprintf(base, sizeof base, "%s.weight", block_norms[i]);
-        if (strcmp(rest, base) == 0)
+    for (size_t i = 0; lb_block_vector(c, layer, i, base, sizeof base, &rows); i++) {
+        if (strcmp(name, base) == 0)
             return true;
     }
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
@@ -239,8 +249,6 @@ static bool is_of_a_block(const lb_weights *weights, const char *name)
         lb_weight w;
         if (strncmp(rest, lb_block_linears[which].suffix, suffix) != 0 || rest[suffix] != '.')
             continue;
-        if (strcmp(rest + suffix, ".bias") == 0)
-            return lb_linear_has_bias(c, which);
         lb_linear_shape(c, which, &rows, &cols);
         snprintf(base, sizeof base, "%s%s.weight", prefix, lb_block_linears[which].suffix);
         if (lb_weights_find(weights, base, rows, cols, &w, NULL) != LB_OK)

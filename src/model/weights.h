@@ -82,4 +82,9 @@ bool lb_linear_has_bias(const lb_config *config, unsigned which);
 /* "model.layers.3.self_attn.q_proj": the layer's name, without ".weight". */
 void lb_linear_name(size_t layer, unsigned which, char *out, size_t out_bytes);
 
+/* Tensors of a block besides its linear weights ("model.layers.3.input_layernorm.weight", biases);
+ * index counts from 0, false past the end. */
+bool lb_block_vector(const lb_config *config, size_t layer, size_t index, char *name, size_t name_bytes,
+                     size_t *n);
+
 #endif

@@ -21,30 +21,6 @@ lb_dtype lb_kept_dtype(const lb_weight *weight, const lb_format *rule)
     }
 }
 
-bool lb_block_vector(const lb_config *config, size_t layer, size_t index, char *name, size_t name_bytes,
-                     size_t *n)
-{
-    static const char *const norms[] = {"input_layernorm", "post_attention_layernorm", "self_attn.q_norm",
-                                        "self_attn.k_norm"};
-    const size_t norm_count = config->qk_norm ? 4 : 2;
-    if (index < norm_count) {
-        snprintf(name, name_bytes, "model.layers.%zu.%s.weight", layer, norms[index]);
-        *n = index < 2 ? config->hidden : config->head_dim;
-        return true;
-    }
-    index -= norm_count;
-    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
-        size_t rows, cols;
-        if (!lb_linear_has_bias(config, which) || index-- > 0)
-            continue;
-        lb_linear_shape(config, which, &rows, &cols);
-        snprintf(name, name_bytes, "model.layers.%zu.%s.bias", layer, lb_block_linears[which].suffix);
-        *n = rows;
-        return true;
-    }
-    return false;
-}
-
 bool lb_outer_matrix(const lb_config *config, size_t index, const char **layer)
 {
     static const char *const layers[] = {"model.embed_tokens", "lm_head"};

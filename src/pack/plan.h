@@ -11,11 +11,6 @@
  * block types matrices become F16 and vectors F32. A float format from a rule decides otherwise. */
 lb_dtype lb_kept_dtype(const lb_weight *weight, const lb_format *rule);
 
-/* Tensors of a block besides its linear weights ("model.layers.3.input_layernorm.weight", biases);
- * index counts from 0, false past the end. */
-bool lb_block_vector(const lb_config *config, size_t layer, size_t index, char *name, size_t name_bytes,
-                     size_t *n);
-
 /* Matrices outside the blocks: 0 is the embedding, 1 the head where it is not tied. */
 bool lb_outer_matrix(const lb_config *config, size_t index, const char **layer);
 

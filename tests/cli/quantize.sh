@@ -3,36 +3,12 @@
 # quantize, inspect, eval and run one after the other on tiny random models, from outside: what is printed,
 # exit statuses, interruptions, disks that are full.
 # Needs LOWBIT=path of the command and LB_BUILD=folder that holds make_tiny_model.
-set -u
-: "${LOWBIT:?set LOWBIT to the path of the command}"
+. tests/cli/lib/expect.bash
 : "${LB_BUILD:?set LB_BUILD to the build folder}"
-unset LB_CPU
-
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
 model=$work/model
 text=examples/text/evaluation.txt
 
-bad() {
-    echo "FAILED: $*"
-    sed 's/^/    stdout: /' "$work/out" | head -n 5
-    sed 's/^/    stderr: /' "$work/err" | head -n 5
-    failures=$((failures + 1))
-}
-
-# expect STATUS ARGUMENTS...: runs the command; its output stays in $work/out and $work/err.
-expect() {
-    local want=$1 got
-    shift
-    name="lowbit $*"
-    "$LOWBIT" "$@" >"$work/out" 2>"$work/err" </dev/null
-    got=$?
-    [ "$got" -eq "$want" ] || bad "$name: exit $got, wanted $want"
-}
-stdout_has() { grep -qF -- "$1" "$work/out" || bad "$name: stdout lacks \"$1\""; }
 stderr_has() { grep -qF -- "$1" "$work/err" || bad "$name: stderr lacks \"$1\""; }
-silent_stderr() { [ ! -s "$work/err" ] || bad "$name: stderr is not empty"; }
 one_sentence() {
     [ ! -s "$work/out" ] || bad "$name: stdout is not empty"
     [ "$(wc -l <"$work/err")" -eq 1 ] || bad "$name: stderr is not one line"

@@ -2,34 +2,9 @@
 # SPDX-License-Identifier: MIT
 # The command from outside: help, misuse, exit statuses, closed and full outputs.
 # Needs LOWBIT=path of the command.
-set -u
-: "${LOWBIT:?set LOWBIT to the path of the command}"
-unset LB_CPU
-
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-bad() {
-    echo "FAILED: $*"
-    sed 's/^/    stdout: /' "$work/out" | head -n 5
-    sed 's/^/    stderr: /' "$work/err" | head -n 5
-    failures=$((failures + 1))
-}
-
-# expect STATUS ARGUMENTS...: runs the command; its output stays in $work/out and $work/err.
-expect() {
-    local want=$1 got
-    shift
-    name="lowbit $*"
-    "$LOWBIT" "$@" >"$work/out" 2>"$work/err" </dev/null
-    got=$?
-    [ "$got" -eq "$want" ] || bad "$name: exit $got, wanted $want"
-}
-stdout_has() { grep -qF -- "$1" "$work/out" || bad "$name: stdout lacks \"$1\""; }
+. tests/cli/lib/expect.bash
 stderr_is() { [ "$(cat "$work/err")" = "$1" ] || bad "$name: stderr is not \"$1\""; }
 silent_stdout() { [ ! -s "$work/out" ] || bad "$name: stdout is not empty"; }
-silent_stderr() { [ ! -s "$work/err" ] || bad "$name: stderr is not empty"; }
 one_sentence() {
     silent_stdout
     [ "$(wc -l <"$work/err")" -eq 1 ] || bad "$name: stderr is not one line"
