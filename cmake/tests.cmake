@@ -41,6 +41,10 @@ if(LB_SIMDE_INCLUDE AND NOT LB_REF_ONLY)
         lb_add_test(${source} kernels)
         get_filename_component(program ${source} NAME_WE)
         target_include_directories(${program} SYSTEM PRIVATE ${LB_SIMDE_INCLUDE})
+        # Emulated registers are passed between functions of one program only.
+        target_compile_options(${program} PRIVATE -Wno-psabi)
+        # Every emulated instruction is a loop: optimizing or instrumenting all of them takes compilers minutes.
+        target_compile_options(${program} PRIVATE -O1 -fno-sanitize=all)
     endforeach()
 elseif(simde_tests)
     message(STATUS "No SIMDe (Debian: apt install libsimde-dev): its tests are left out")

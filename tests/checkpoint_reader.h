@@ -172,13 +172,96 @@ static inline bool reader_format(const reader *r, const char *layer, unsigned *w
     return true;
 }
 
+/* The block formats: name without suffix, bits, columns in a block, exponent bits (0: two's complement), bias. */
+static const struct reader_block_format {
+    const char *name;
+    unsigned width, block, exponent, bias;
+} reader_block_formats[] = {{"mxfp8-e4m3", 8, 32, 4, 7}, {"mxfp8-e5m2", 8, 32, 5, 15},
+                            {"mxfp6-e2m3", 6, 32, 2, 1}, {"mxfp6-e3m2", 6, 32, 3, 3},
+                            {"mxfp4", 4, 32, 2, 1},      {"mxint8", 8, 32, 0, 0},
+                            {"mxint6", 6, 32, 0, 0},     {"mxint4", 4, 32, 0, 0},
+                            {"nvfp4", 4, 16, 2, 1},      {"nvint4", 4, 16, 0, 0}};
+
+static inline const struct reader_block_format *reader_block_format(const reader *r, const char *layer,
+                                                                    bool *exact)
+{
+    const json_t *q = json_object_get(r->config, "quantization_config");
+    const char *name = json_string_value(json_object_get(json_object_get(q, "layers"), layer));
+    for (size_t i = 0; name && i < sizeof reader_block_formats / sizeof *reader_block_formats; i++) {
+        const size_t length = strlen(reader_block_formats[i].name);
+        if (strncmp(name, reader_block_formats[i].name, length) == 0 &&
+            (name[length] == '\0' || name[length] == '-')) {
+            *exact = strstr(name + length, "-exact") != NULL;
+            return &reader_block_formats[i];
+        }
+    }
+    return NULL;
+}
+
+/* A float of `exponent` bits, a sign and the rest, or an integer where there are none. */
+static inline double reader_element(unsigned code, unsigned width, unsigned exponent, unsigned bias)
+{
+    if (exponent == 0)
+        return code >> (width - 1) ? (double)code - ldexp(1, (int)width) : (double)code;
+    const unsigned fraction = width - 1 - exponent, m = code & ((1u << fraction) - 1u);
+    const unsigned e = code >> fraction & ((1u << exponent) - 1u);
+    const double magnitude = e ? ldexp(1 + ldexp(m, -(int)fraction), (int)e - (int)bias)
+                               : ldexp(ldexp(m, -(int)fraction), 1 - (int)bias);
+    return code >> (width - 1) ? -magnitude : magnitude;
+}
+
+static inline double reader_f32(const unsigned char *at)
+{
+    float value;
+    memcpy(&value, at, 4);
+    return (double)value;
+}
+
+/* Columns times scales as docs/checkpoint.md says; the product is rounded to float32 as readers have it. */
+static inline double *reader_block_weight(const reader *r, const struct reader_block_format *f, bool exact,
+                                          const char *layer, size_t rows, size_t cols)
+{
+    char name[192];
+    const size_t blocks = (cols + f->block - 1) / f->block;
+    double *out = malloc(rows * cols * sizeof *out), tensor = 1.0;
+    assert_non_null(out);
+    snprintf(name, sizeof name, "%s.weight.codes", layer);
+    const reader_tensor *codes = reader_get(r, name, "U8");
+    snprintf(name, sizeof name, "%s.weight.scales", layer);
+    const reader_tensor *scales = reader_get(r, name, exact ? "F32" : "U8");
+    snprintf(name, sizeof name, "%s.weight.tensor_scale", layer);
+    const bool two_levels = f->block == 16 && !exact;
+    if (two_levels)
+        tensor = reader_f32(reader_get(r, name, "F32")->data);
+    else
+        assert_null(reader_find(r, name));
+    assert_int_equal(codes->shape[1], (cols * f->width + 7) / 8);
+    assert_int_equal(scales->shape[0], rows);
+    assert_int_equal(scales->shape[1], blocks);
+    for (size_t row = 0; row < rows; row++) {
+        for (size_t c = 0; c < cols; c++) {
+            const size_t at = row * blocks + c / f->block;
+            const double scale = exact        ? reader_f32(scales->data + 4 * at)
+                                 : two_levels ? reader_element(scales->data[at], 8, 4, 7)
+                                              : ldexp(1, (int)scales->data[at] - 127);
+            const unsigned code = reader_code(codes->data + row * codes->shape[1], c, f->width);
+            out[row * cols + c] = (double)((float)(scale * tensor) *
+                                           (float)reader_element(code, f->width, f->exponent, f->bias));
+        }
+    }
+    return out;
+}
+
 /* The weight LAYER.weight [rows, cols] in double: packed or float. */
 static inline double *reader_weight(const reader *r, const char *layer, size_t rows, size_t cols)
 {
     char name[192];
     unsigned width;
     size_t group;
-    bool asymmetric;
+    bool asymmetric, exact;
+    const struct reader_block_format *blocks = reader_block_format(r, layer, &exact);
+    if (blocks)
+        return reader_block_weight(r, blocks, exact, layer, rows, cols);
     double *out = malloc(rows * cols * sizeof *out);
     assert_non_null(out);
     if (!reader_format(r, layer, &width, &group, &asymmetric)) {

@@ -23,10 +23,15 @@ static inline const float *reference_of_layer(const tiny_model *m, size_t layer,
     return reference_tensor(m, name);
 }
 
+/* A test that wants to see what layers are fed sets this: w is the layer's weight, x [cols] one token's input. */
+static void (*reference_watch)(const float *w, const double *x, size_t cols);
+
 /* out[r] = sum_c w[r][c] x[c] + bias[r] */
 static inline void reference_linear(const float *w, const float *bias, size_t rows, size_t cols,
                                     const double *x, double *out)
 {
+    if (reference_watch)
+        reference_watch(w, x, cols);
     for (size_t r = 0; r < rows; r++) {
         out[r] = bias ? (double)bias[r] : 0;
         for (size_t c = 0; c < cols; c++)

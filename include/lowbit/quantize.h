@@ -24,6 +24,10 @@ typedef struct lb_quantize_options {
     const char *model; /* Hugging Face folder or GGUF file */
     const char *output; /* folder to make; must not exist. NULL with dry_run: not checked */
     const char *format; /* "int4-g128", ... */
+    const char *act; /* round the inputs of linear layers to this format, here and whenever the result runs;
+                      * NULL: leave them */
+    const char *transform; /* rewrite layers first, without changing what they compute: "none", "hadamard"
+                            * (rotations of the format's group size), "hadamard-N", "hadamard-full" */
     const char *method; /* "rtn", "gptq" */
     const char *fit; /* "search" (importance-weighted) or "range" (extremes only) */
     const char *order; /* GPTQ's column order: "group", "act", "none" */

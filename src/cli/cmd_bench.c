@@ -41,9 +41,11 @@ static const lb_arg_spec spec = {
     options,
     sizeof options / sizeof *options,
     sizeof(bench_args),
-    "lowbit bench ./model --formats int3-g64,int4-g64",
+    "lowbit bench ./model --formats int4-g64,mxint4,nvfp4",
     "MB/token: weights that one generated token reads, the head included, the KV cache not.\n"
     "products: milliseconds of a generated token that go into matrix products; other: the rest.\n"
+    "bits/w: as the layers lie in memory; mxfp6-e2m3 takes a bit more there than on disk, and mxfp8 and\n"
+    "mxfp6-e3m2 are held as bf16.\n"
     "of memory: share of the read bandwidth of as many threads, measured over 512 MiB. Weights that fit\n"
     "into a cache can exceed 100%."};
 
@@ -111,11 +113,14 @@ static lb_status print_json(const report *r, const char *model, lb_error *err)
 static void print_table(const report *r)
 {
     char prompt[64], decode[64];
+    int width = (int)strlen("format");
+    for (size_t i = 0; i < r->count; i++)
+        width = (int)strlen(r->rows[i].format) > width ? (int)strlen(r->rows[i].format) : width;
     printf("%s, %u thread%s, %s kernels, reads memory at %.1f GB/s\n\n", lb_cpu_model(), r->threads,
            r->threads == 1 ? "" : "s", r->kernel, r->bandwidth);
-    printf("%-12s %7s %25s %25s %9s %6s %9s %9s %7s\n", "", "layers:", "prompt", "decode", "", "", "",
+    printf("%-*s %7s %25s %25s %9s %6s %9s %9s %7s\n", width, "", "layers:", "prompt", "decode", "", "", "",
            "products", "other");
-    printf("%-12s %7s %25s %25s %9s %6s %9s %9s %7s\n", "format", "bits/w", "tokens/s (min-max)",
+    printf("%-*s %7s %25s %25s %9s %6s %9s %9s %7s\n", width, "format", "bits/w", "tokens/s (min-max)",
            "tokens/s (min-max)", "MB/token", "GB/s", "of memory", "ms/token", "ms");
     for (size_t i = 0; i < r->count; i++) {
         const lb_bench_row *row = &r->rows[i];
@@ -123,7 +128,7 @@ static void print_table(const report *r)
                  row->prompt.high);
         snprintf(decode, sizeof decode, "%.1f (%.1f-%.1f)", row->decode.median, row->decode.low,
                  row->decode.high);
-        printf("%-12s %7.3f %25s %25s %9.2f %6.1f %8.0f%% %9.3f %7.3f\n", row->format, row->layer_bits,
+        printf("%-*s %7.3f %25s %25s %9.2f %6.1f %8.0f%% %9.3f %7.3f\n", width, row->format, row->layer_bits,
                prompt, decode, (double)row->token_bytes / 1e6, rate_of(row),
                100 * rate_of(row) / r->bandwidth, 1e3 * row->products.median,
                1e3 * (1 / row->decode.median - row->products.median));

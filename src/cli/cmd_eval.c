@@ -9,10 +9,11 @@
 #include "cli/progress.h"
 #include "cli/score_text.h"
 #include "formats/format.h"
+#include "model/inputs.h"
 
 typedef struct eval_args {
     lb_common_args common;
-    const char *model, *text, *against, *protocol, *weights, *act;
+    const char *model, *text, *against, *protocol, *weights, *act, *transform, *fit;
     size_t ctx, tokens;
 } eval_args;
 
@@ -29,9 +30,15 @@ static const lb_arg options[] = {
     {"--tokens", LB_ARG_SIZE, offsetof(eval_args, tokens), .low = 2, .shown = "all",
      .help = "keep only the first N tokens of the text"},
     {"--weights", LB_ARG_STRING, offsetof(eval_args, weights), .value = "FORMAT",
-     .help = "round the linear layers to this format first (round to nearest)"},
+     .help = "cast the linear layers to this format (round to nearest, no calibration) and compare with the "
+             "model as it is"},
     {"--act", LB_ARG_STRING, offsetof(eval_args, act), .value = "FORMAT",
-     .help = "round the inputs of the linear layers to this format"},
+     .help = "cast the inputs of the linear layers to this format"},
+    {"--transform", LB_ARG_STRING, offsetof(eval_args, transform), .value = "NAME", .shown = "none",
+     .help = "before casting, rewrite layers and their inputs without changing what they compute: hadamard "
+             "(random rotations of the format's group size), hadamard-N, hadamard-full"},
+    {"--fit", LB_ARG_CHOICE, offsetof(eval_args, fit), .choices = "range|search", .preset = "range",
+     .help = "scales of --weights from each group's extremes, or by least squared error"},
 };
 
 static const lb_arg_spec spec = {"eval",
@@ -56,9 +63,11 @@ int cmd_eval(int argc, char **argv)
     lb_cli_progress bar;
     lb_eval_options o;
     lb_eval_result r;
+    lb_transform transform;
     if (!lb_args_parse(&spec, argc, argv, &args, &code))
         return code;
-    if (!format_is_known(args.weights, &err) || !format_is_known(args.act, &err))
+    if (!format_is_known(args.weights, &err) || !format_is_known(args.act, &err) ||
+        (args.transform && lb_transform_parse(args.transform, &transform, &err) != LB_OK))
         return lb_cli_misused("eval", err.msg);
     lb_eval_options_init(&o);
     o.model = args.model;
@@ -67,8 +76,8 @@ int cmd_eval(int argc, char **argv)
     o.protocol = strcmp(args.protocol, "half") == 0 ? LB_PROTOCOL_HALF : LB_PROTOCOL_FULL;
     o.ctx = args.ctx;
     o.tokens = args.tokens;
-    o.weights = args.weights;
-    o.act = args.act;
+    o.cast = (lb_cast){args.weights, args.act, args.transform, args.fit};
+    o.seed = args.common.seed;
     o.cpu = args.common.cpu;
     o.progress = lb_cli_progress_begin(&bar, args.common.quiet);
     lb_status st = lb_evaluate(&o, &r, &err);

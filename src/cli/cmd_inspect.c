@@ -13,6 +13,7 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "model/inputs.h"
 #include "pack/verify.h"
 
 typedef struct inspect_args {
@@ -151,6 +152,19 @@ static void print_recipe(const inspection *in)
     putchar('\n');
 }
 
+/* What the layers see of their inputs, where it is not simply the inputs. */
+static void print_inputs(const lb_weights *weights)
+{
+    char transform[LB_TRANSFORM_NAME_BYTES];
+    const bool rotated = weights->transform.kind != LB_TRANSFORM_NONE;
+    const bool rounded = !lb_format_is_float(&weights->act);
+    if (!rotated && !rounded)
+        return;
+    lb_transform_name(&weights->transform, transform);
+    printf("%-16s %s%s%s%s%s\n", "layer inputs", rotated ? "rotated by " : "", rotated ? transform : "",
+           rotated && rounded ? ", " : "", rounded ? "rounded to " : "", rounded ? weights->act.name : "");
+}
+
 static void print_summary(const inspection *in)
 {
     const lb_checkpoint *checkpoint = in->checkpoint;
@@ -172,8 +186,10 @@ static void print_summary(const inspection *in)
                100.0 * (double)size->quantized_weights / (double)size->all_weights, bits_per_weight(in));
     else
         printf("%-16s %.3f\n", "bits per weight", bits_per_weight(in));
-    if (is_quantized(in))
+    if (is_quantized(in)) {
         print_recipe(in);
+        print_inputs(in->weights);
+    }
     printf("%-16s %s\n", "tokenizer", checkpoint->tokenizer ? "yes" : "none");
     if (is_quantized(in))
         printf("%-16s every tensor is there, and every scale and value is a number\n", "verified");
@@ -231,6 +247,9 @@ static lb_status print_json(const inspection *in, lb_error *err)
             object, "quantized_bits_per_weight",
             json_real(ratio_bits(in->stored.size.quantized_bytes, in->stored.size.quantized_weights)));
         json_object_set_new(object, "recipe", json_deep_copy(json_object_get(q, "recipe")));
+        json_object_set_new(object, "inputs",
+                            json_object_get(q, "inputs") ? json_deep_copy(json_object_get(q, "inputs"))
+                                                         : json_object());
     }
     return lb_output_json(object, err);
 }

@@ -17,7 +17,8 @@
 
 typedef struct quantize_args {
     lb_common_args common;
-    const char *model, *output, *format, *method, *recipe, *fit, *order, *calibration, *eval_text;
+    const char *model, *output, *format, *act, *transform, *method, *recipe, *fit, *order, *calibration,
+        *eval_text;
     size_t samples, seqlen, eval_tokens, eval_ctx;
     double damp, compensate;
     lb_arg_list layers;
@@ -29,8 +30,15 @@ static const lb_arg options[] = {
     {"--output", LB_ARG_STRING, offsetof(quantize_args, output), .letter = 'o', .value = "OUT",
      .help = "folder to make (not needed with --dry-run)"},
     {"--format", LB_ARG_STRING, offsetof(quantize_args, format), .value = "FORMAT", .preset = "int4-g128",
-     .help = "number format of the linear layers: intB-gG or intB-row, B = 2..8, G = 32, 64, 128, 256; -asym "
-             "for an integer zero point"},
+     .help =
+         "number format of the linear layers: intB-gG or intB-row, B = 2..8, G = 32, 64, 128, 256, -asym "
+         "for an integer zero point; mxfp8-e4m3, mxfp8-e5m2, mxfp6-e2m3, mxfp6-e3m2, mxfp4, mxint8, mxint6, "
+         "mxint4; nvfp4, nvint4"},
+    {"--act", LB_ARG_STRING, offsetof(quantize_args, act), .value = "FORMAT", .shown = "not rounded",
+     .help = "round the inputs of the linear layers to this format too, here and whenever the result runs"},
+    {"--transform", LB_ARG_STRING, offsetof(quantize_args, transform), .value = "NAME", .preset = "none",
+     .help = "rewrite layers first without changing what they compute: hadamard (random rotations of the "
+             "format's group size), hadamard-N, hadamard-full"},
     {"--method", LB_ARG_STRING, offsetof(quantize_args, method), .value = "METHOD", .preset = "gptq",
      .help = "rtn (round to nearest) or gptq"},
     {"--recipe", LB_ARG_CHOICE, offsetof(quantize_args, recipe), .choices = "fast|default|best",
@@ -286,6 +294,8 @@ static bool names_are_known(const quantize_args *args, lb_error *err)
     lb_recipe recipe;
     lb_recipe_default(&recipe);
     if (lb_format_parse(args->format, &recipe.format, err) != LB_OK ||
+        (args->act && lb_format_parse(args->act, &recipe.act, err) != LB_OK) ||
+        lb_transform_parse(args->transform, &recipe.transform, err) != LB_OK ||
         lb_method_find(args->method, &recipe.method, err) != LB_OK)
         return false;
     for (size_t i = 0; i < args->layers.count; i++) {
@@ -346,6 +356,8 @@ int cmd_quantize(int argc, char **argv)
     o.model = args.model;
     o.output = args.output;
     o.format = args.format;
+    o.act = args.act;
+    o.transform = args.transform;
     o.method = args.method;
     o.fit = args.fit;
     o.order = args.order;

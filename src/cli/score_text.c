@@ -8,18 +8,35 @@ static const char *protocol_name(const lb_eval_options *options)
     return options->protocol == LB_PROTOCOL_HALF ? "half" : "full";
 }
 
+/* A cast is compared with the model that it is of. */
+static const char *reference_name(const lb_eval_options *options)
+{
+    return options->against ? options->against : options->model;
+}
+
+static void print_cast(const lb_cast *cast)
+{
+    if (!cast->weights && !cast->act && !cast->transform)
+        return;
+    printf("cast          weights %s, inputs %s, transform %s\n",
+           cast->weights ? cast->weights : "as they are", cast->act ? cast->act : "as they are",
+           cast->transform ? cast->transform : "none");
+}
+
 void lb_print_score(const lb_eval_options *options, const lb_eval_result *r)
 {
     printf("text          %s\n", options->text);
+    print_cast(&options->cast);
     printf("protocol      %s, %zu windows of %zu tokens, %zu scored\n", protocol_name(options), r->windows,
            r->ctx, r->tokens);
     printf("perplexity    %.4f +- %.4f\n", r->model.perplexity, r->model.perplexity_stderr);
-    if (!options->against)
+    if (!r->compares)
         return;
     printf("reference     %.4f +- %.4f  (%s)\n", r->reference.perplexity, r->reference.perplexity_stderr,
-           options->against);
+           reference_name(options));
     printf("KL divergence mean %.5f +- %.5f, median %.5f, 99%% %.5f nats\n", r->kl_mean, r->kl_stderr,
            r->kl_median, r->kl_p99);
+    printf("  of top 25   mean %.5f +- %.5f nats\n", r->kl_top25_mean, r->kl_top25_stderr);
     printf("top-1         %.2f +- %.2f %% of predictions agree\n", r->top1_agreement, r->top1_stderr);
 }
 
@@ -31,10 +48,10 @@ json_t *lb_score_json(const lb_eval_options *options, const lb_eval_result *r)
                   (json_int_t)r->windows, "tokens", (json_int_t)r->tokens, "nll_mean", r->model.nll_mean,
                   "nll_stderr", r->model.nll_stderr, "perplexity", r->model.perplexity, "perplexity_stderr",
                   r->model.perplexity_stderr, "seconds", r->seconds);
-    if (!json || !options->against)
+    if (!json || !r->compares)
         return json;
     json_object_set_new(json, "reference",
-                        json_pack("{s:s, s:f, s:f, s:f, s:f}", "model", options->against, "nll_mean",
+                        json_pack("{s:s, s:f, s:f, s:f, s:f}", "model", reference_name(options), "nll_mean",
                                   r->reference.nll_mean, "nll_stderr", r->reference.nll_stderr, "perplexity",
                                   r->reference.perplexity, "perplexity_stderr",
                                   r->reference.perplexity_stderr));
@@ -42,6 +59,8 @@ json_t *lb_score_json(const lb_eval_options *options, const lb_eval_result *r)
     json_object_set_new(json, "kl_stderr", json_real(r->kl_stderr));
     json_object_set_new(json, "kl_median", json_real(r->kl_median));
     json_object_set_new(json, "kl_p99", json_real(r->kl_p99));
+    json_object_set_new(json, "kl_top25_mean", json_real(r->kl_top25_mean));
+    json_object_set_new(json, "kl_top25_stderr", json_real(r->kl_top25_stderr));
     json_object_set_new(json, "top1_agreement", json_real(r->top1_agreement));
     json_object_set_new(json, "top1_stderr", json_real(r->top1_stderr));
     return json;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * lb_evaluate: windows through one model or two, and the statistics of what they predict. */
+ * lb_evaluate: windows through a model in one or several ways, and perhaps through a reference, and the
+ * statistics of what they predict. */
 #include "lowbit/eval.h"
 
 #include <math.h>
@@ -11,103 +12,104 @@
 #include "base/file.h"
 #include "base/options.h"
 #include "base/thread.h"
+#include "eval/divergence.h"
 #include "eval/forward.h"
 #include "eval/windows.h"
 #include "io/tokenizer.h"
 
 enum {
     MAX_TEXT_BYTES = 1 << 30,
-    BATCH_BYTES = 96 << 20, /* of activations of one model */
-    LOGIT_TOKENS = 128 /* positions whose logits exist at a time */
+    BATCH_BYTES = 128 << 20, /* of activations, all streams together */
+    LOGIT_BYTES = 64 << 20, /* of logits that exist at a time, all streams together */
+    MOST_LOGIT_TOKENS = 128,
+    TOP = 25 /* tokens of the paper's divergence */
 };
 
 void lb_eval_options_init(lb_eval_options *options)
 {
-    *options = (lb_eval_options){.struct_size = sizeof *options};
+    *options = (lb_eval_options){.struct_size = sizeof *options, .seed = 42};
 }
+
+/* One way of running a model, and what it predicts. */
+typedef struct stream {
+    lb_forward *forward;
+    lb_way way;
+    float *x; /* [batch tokens, hidden] */
+    float *logits; /* [logit_tokens, vocab] */
+    /* per scored position: */
+    double *nll;
+    double *kl, *kl_top; /* from the reference, where there is one */
+    unsigned char *agrees;
+} stream;
 
 typedef struct evaluation {
     const lb_eval_options *options;
     lb_windows windows;
-    lb_forward model, reference;
-    bool compares;
-    size_t batch_windows;
-    float *x[2]; /* [batch tokens, hidden] of each model */
-    float *logits[2]; /* [LOGIT_TOKENS, vocab] */
-    float *scratch[2]; /* [LOGIT_TOKENS, hidden] */
-    /* per scored position: */
-    double *nll[2], *kl;
-    unsigned char *agrees;
-    size_t scored;
+    lb_forward model, other; /* other: a reference that is not the model itself */
+    stream *streams; /* [stream_count]: the casts in order, then the reference */
+    size_t cast_count, stream_count;
+    size_t batch_windows, logit_tokens, scored;
+    float *scratch; /* [logit_tokens, widest hidden] */
 } evaluation;
 
-/* One position: its target's negative log-likelihood in both models, and their divergence. */
+static const stream *reference_of(const evaluation *e)
+{
+    return e->stream_count > e->cast_count ? &e->streams[e->cast_count] : NULL;
+}
+
 typedef struct position_job {
-    evaluation *e;
-    size_t first; /* scored index of the first position */
+    const evaluation *e;
     const uint32_t *targets;
     size_t vocab;
 } position_job;
 
-static double log_sum_exp(const float *logits, size_t n, size_t *largest)
+/* Position i of a batch of logits: its target's negative log-likelihood in every stream, and the distance of
+ * each from the reference. */
+static void score_position(const position_job *job, size_t i)
 {
-    size_t best = 0;
-    for (size_t i = 1; i < n; i++)
-        best = logits[i] > logits[best] ? i : best;
-    double total = 0.0;
-    for (size_t i = 0; i < n; i++)
-        total += exp((double)logits[i] - (double)logits[best]);
-    *largest = best;
-    return (double)logits[best] + log(total);
-}
-
-/* KL(p || q) from logits and their normalizers. */
-static double divergence(const float *p, double p_norm, const float *q, double q_norm, size_t n)
-{
-    double total = 0.0;
-    for (size_t i = 0; i < n; i++) {
-        const double log_p = (double)p[i] - p_norm;
-        total += exp(log_p) * (log_p - ((double)q[i] - q_norm));
+    const evaluation *e = job->e;
+    const stream *reference = reference_of(e);
+    const size_t at = e->scored + i, vocab = job->vocab, top_count = vocab < TOP ? vocab : TOP;
+    const float *p = reference ? reference->logits + i * vocab : NULL;
+    size_t p_best = 0, top[TOP];
+    double p_norm = 0.0;
+    if (reference) {
+        p_norm = lb_log_sum_exp(p, vocab, &p_best);
+        reference->nll[at] = p_norm - (double)p[job->targets[i]];
+        lb_largest_logits(p, vocab, top_count, top);
     }
-    return total > 0.0 ? total : 0.0; /* rounding can make equal distributions differ by -1e-17 */
+    for (size_t k = 0; k < e->cast_count; k++) {
+        const stream *s = &e->streams[k];
+        const float *q = s->logits + i * vocab;
+        size_t q_best;
+        const double q_norm = lb_log_sum_exp(q, vocab, &q_best);
+        s->nll[at] = q_norm - (double)q[job->targets[i]];
+        if (!reference)
+            continue;
+        s->kl[at] = lb_divergence(p, p_norm, q, q_norm, vocab);
+        s->kl_top[at] = lb_divergence_among(p, q, top, top_count);
+        s->agrees[at] = q_best == p_best;
+    }
 }
 
 static void score_positions(void *arg, size_t begin, size_t end)
 {
-    const position_job *job = arg;
-    evaluation *e = job->e;
-    for (size_t i = begin; i < end; i++) {
-        const float *logits = e->logits[0] + i * job->vocab;
-        size_t top, reference_top;
-        const double norm = log_sum_exp(logits, job->vocab, &top);
-        e->nll[0][job->first + i] = norm - (double)logits[job->targets[i]];
-        if (!e->compares)
-            continue;
-        const float *reference = e->logits[1] + i * job->vocab;
-        const double reference_norm = log_sum_exp(reference, job->vocab, &reference_top);
-        e->nll[1][job->first + i] = reference_norm - (double)reference[job->targets[i]];
-        e->kl[job->first + i] = divergence(reference, reference_norm, logits, norm, job->vocab);
-        e->agrees[job->first + i] = top == reference_top;
-    }
-}
-
-static lb_forward *forward_of(evaluation *e, int which)
-{
-    return which == 0 ? &e->model : &e->reference;
+    for (size_t i = begin; i < end; i++)
+        score_position(arg, i);
 }
 
 static lb_status score_window(evaluation *e, const uint32_t *ids, size_t first_token, lb_error *err)
 {
     const size_t ctx = e->windows.ctx;
-    for (size_t at = e->windows.first_scored; at < ctx; at += LOGIT_TOKENS) {
-        const size_t count = ctx - at < LOGIT_TOKENS ? ctx - at : LOGIT_TOKENS;
-        for (int which = 0; which <= (e->compares ? 1 : 0); which++) {
-            lb_forward *f = forward_of(e, which);
-            const float *x = e->x[which] + (first_token + at - 1) * f->weights->config.hidden;
-            LB_TRY(lb_embedding_logits(f->kernels, &f->embedding, x, count, e->scratch[which],
-                                       e->logits[which], err));
+    for (size_t at = e->windows.first_scored; at < ctx; at += e->logit_tokens) {
+        const size_t count = ctx - at < e->logit_tokens ? ctx - at : e->logit_tokens;
+        for (size_t k = 0; k < e->stream_count; k++) {
+            const stream *s = &e->streams[k];
+            const lb_forward *f = s->forward;
+            const float *x = s->x + (first_token + at - 1) * f->weights->config.hidden;
+            LB_TRY(lb_embedding_logits(f->kernels, &f->embedding, x, count, e->scratch, s->logits, err));
         }
-        position_job job = {e, e->scored, ids + at, e->model.weights->config.vocab};
+        position_job job = {e, ids + at, e->model.weights->config.vocab};
         lb_parallel_for(count, 1, score_positions, &job);
         e->scored += count;
     }
@@ -119,12 +121,17 @@ static lb_status score_batch(evaluation *e, size_t first, size_t count, lb_error
     const lb_progress *progress = &e->options->progress;
     const size_t ctx = e->windows.ctx;
     const uint32_t *ids = e->windows.ids + first * ctx;
-    LB_TRY(lb_progress_tell(progress, "evaluation", first, e->windows.count, err));
-    for (int which = 0; which <= (e->compares ? 1 : 0); which++)
-        LB_TRY(lb_forward_run(forward_of(e, which), ids, count, e->x[which], progress, "evaluation", err));
+    const size_t total = e->windows.count * e->stream_count;
+    LB_TRY(lb_progress_tell(progress, "evaluation", first * e->stream_count, total, err));
+    for (size_t k = 0; k < e->stream_count; k++) {
+        LB_TRY(lb_forward_run(e->streams[k].forward, &e->streams[k].way, ids, count, e->streams[k].x,
+                              progress, "evaluation", err));
+        LB_TRY(
+            lb_progress_tell(progress, "evaluation", first * e->stream_count + (k + 1) * count, total, err));
+    }
     for (size_t w = 0; w < count; w++) {
         LB_TRY(score_window(e, ids + w * ctx, w * ctx, err));
-        LB_TRY(lb_progress_tell(progress, "evaluation", first + w + 1, e->windows.count, err));
+        LB_TRY(lb_progress_tell(progress, "evaluation", 0, 0, err));
     }
     return LB_OK;
 }
@@ -156,32 +163,48 @@ static lb_score score_of(const double *nll, size_t n)
     return s;
 }
 
-static lb_status summarize(evaluation *e, lb_eval_result *r, lb_error *err)
+static lb_status check_finite(const evaluation *e, const stream *s, lb_error *err)
+{
+    if (isfinite(score_of(s->nll, e->scored).nll_mean))
+        return LB_OK;
+    return lb_fail(err, LB_EFORMAT, "%s computes logits that are not finite numbers%s%s",
+                   s->forward->weights->checkpoint.path,
+                   lb_inputs_round(&s->way.inputs) ? " with inputs rounded to " : "",
+                   lb_inputs_round(&s->way.inputs) ? s->way.inputs.act.name : "");
+}
+
+static void compare(const evaluation *e, const stream *s, const stream *reference, lb_eval_result *r)
 {
     const size_t n = e->scored;
-    r->ctx = e->windows.ctx;
-    r->windows = e->windows.count;
-    r->tokens = n;
-    r->model = score_of(e->nll[0], n);
-    for (int which = 0; which <= (e->compares ? 1 : 0); which++) {
-        if (!isfinite(score_of(e->nll[which], n).nll_mean))
-            return lb_fail(err, LB_EFORMAT, "%s computes logits that are not finite numbers",
-                           which == 0 ? e->options->model : e->options->against);
+    size_t same = 0;
+    r->compares = true;
+    r->reference = score_of(reference->nll, n);
+    mean_of(s->kl_top, n, &r->kl_top25_mean, &r->kl_top25_stderr);
+    mean_of(s->kl, n, &r->kl_mean, &r->kl_stderr);
+    qsort(s->kl, n, sizeof *s->kl, ascending);
+    r->kl_median = n % 2 ? s->kl[n / 2] : 0.5 * (s->kl[n / 2 - 1] + s->kl[n / 2]);
+    r->kl_p99 = s->kl[(size_t)(0.99 * (double)(n - 1))];
+    for (size_t i = 0; i < n; i++)
+        same += s->agrees[i];
+    const double share = (double)same / (double)n;
+    r->top1_agreement = 100.0 * share;
+    r->top1_stderr = 100.0 * sqrt(share * (1.0 - share) / (double)n);
+}
+
+static lb_status summarize(const evaluation *e, lb_eval_result *results, lb_error *err)
+{
+    const stream *reference = reference_of(e);
+    for (size_t k = 0; k < e->stream_count; k++)
+        LB_TRY(check_finite(e, &e->streams[k], err));
+    for (size_t k = 0; k < e->cast_count; k++) {
+        const stream *s = &e->streams[k];
+        lb_eval_result *r = &results[k];
+        *r = (lb_eval_result){.ctx = e->windows.ctx, .windows = e->windows.count, .tokens = e->scored};
+        r->model = score_of(s->nll, e->scored);
+        if (reference)
+            compare(e, s, reference, r);
+        r->peak_rss_bytes = lb_peak_rss_bytes();
     }
-    if (e->compares) {
-        size_t same = 0;
-        r->reference = score_of(e->nll[1], n);
-        mean_of(e->kl, n, &r->kl_mean, &r->kl_stderr);
-        qsort(e->kl, n, sizeof *e->kl, ascending);
-        r->kl_median = n % 2 ? e->kl[n / 2] : 0.5 * (e->kl[n / 2 - 1] + e->kl[n / 2]);
-        r->kl_p99 = e->kl[(size_t)(0.99 * (double)(n - 1))];
-        for (size_t i = 0; i < n; i++)
-            same += e->agrees[i];
-        const double share = (double)same / (double)n;
-        r->top1_agreement = 100.0 * share;
-        r->top1_stderr = 100.0 * sqrt(share * (1.0 - share) / (double)n);
-    }
-    r->peak_rss_bytes = lb_peak_rss_bytes();
     return LB_OK;
 }
 
@@ -234,107 +257,144 @@ done:
     return st;
 }
 
-static lb_status parse_optional(const char *name, lb_format *format, const lb_format **out, lb_error *err)
+static bool is_empty(const lb_cast *cast)
 {
-    *out = NULL;
-    if (!name)
-        return LB_OK;
-    LB_TRY(lb_format_parse(name, format, err));
-    if (!lb_format_is_float(format))
-        *out = format;
-    return LB_OK;
+    return !cast->weights && !cast->act && !cast->transform;
 }
 
-static lb_status open_models(evaluation *e, lb_format formats[2], lb_error *err)
+static lb_status open_reference(evaluation *e, lb_error *err)
+{
+    static const lb_cast as_it_is = {0};
+    const lb_eval_options *o = e->options;
+    stream *s = &e->streams[e->cast_count];
+    s->forward = &e->model;
+    if (o->against && strcmp(o->against, o->model) != 0) {
+        LB_TRY(lb_forward_open(o->against, e->windows.ctx, e->model.kernels, &e->other, err));
+        s->forward = &e->other;
+    }
+    const lb_config *model = &e->model.weights->config, *reference = &s->forward->weights->config;
+    if (e->windows.ctx > reference->max_context)
+        return lb_fail(err, LB_EINVAL, "a context of %zu tokens is more than the %zu that %s was made for",
+                       e->windows.ctx, reference->max_context, o->against);
+    if (model->vocab != reference->vocab)
+        return lb_fail(err, LB_EINVAL, "%s has a vocabulary of %zu, but its reference %s one of %zu",
+                       o->model, model->vocab, o->against, reference->vocab);
+    return lb_way_create(s->forward, &as_it_is, o->seed, &s->way, err);
+}
+
+static lb_status open_streams(evaluation *e, const lb_cast *casts, bool compares, lb_error *err)
 {
     const lb_eval_options *o = e->options;
-    const lb_format *weights, *act;
     const lb_kernels *kernels;
     LB_TRY(lb_kernels_choose(o->cpu, &kernels, err));
-    LB_TRY(parse_optional(o->weights, &formats[0], &weights, err));
-    LB_TRY(parse_optional(o->act, &formats[1], &act, err));
-    LB_TRY(lb_forward_open(o->model, e->windows.ctx, kernels, weights, act, &e->model, err));
-    if (!e->compares)
-        return LB_OK;
-    LB_TRY(lb_forward_open(o->against, e->windows.ctx, kernels, NULL, NULL, &e->reference, err));
-    if (e->windows.ctx > e->reference.weights->config.max_context)
-        return lb_fail(err, LB_EINVAL, "a context of %zu tokens is more than the %zu that %s was made for",
-                       e->windows.ctx, e->reference.weights->config.max_context, o->against);
-    if (e->model.weights->config.vocab != e->reference.weights->config.vocab)
-        return lb_fail(err, LB_EINVAL, "%s has a vocabulary of %zu, but its reference %s one of %zu",
-                       o->model, e->model.weights->config.vocab, o->against,
-                       e->reference.weights->config.vocab);
-    return LB_OK;
+    LB_TRY(lb_forward_open(o->model, e->windows.ctx, kernels, &e->model, err));
+    e->streams = lb_alloc_zero(e->cast_count + 1, sizeof *e->streams);
+    if (!e->streams)
+        return lb_fail(err, LB_ENOMEM, "no memory for %zu evaluations", e->cast_count);
+    e->stream_count = e->cast_count + (compares ? 1 : 0);
+    for (size_t k = 0; k < e->cast_count; k++) {
+        e->streams[k].forward = &e->model;
+        LB_TRY(lb_way_create(&e->model, &casts[k], o->seed, &e->streams[k].way, err));
+    }
+    return compares ? open_reference(e, err) : LB_OK;
+}
+
+static size_t clamp(size_t n, size_t low, size_t high)
+{
+    return n < low ? low : n > high ? high : n;
 }
 
 static lb_status allocate(evaluation *e, lb_error *err)
 {
-    const size_t ctx = e->windows.ctx;
+    const size_t ctx = e->windows.ctx, vocab = e->model.weights->config.vocab;
     const size_t positions = e->windows.count * (ctx - e->windows.first_scored);
-    size_t widest = e->model.weights->config.hidden;
-    if (e->compares && e->reference.weights->config.hidden > widest)
-        widest = e->reference.weights->config.hidden;
-    e->batch_windows = (size_t)BATCH_BYTES / (ctx * widest * sizeof(float));
-    if (e->batch_windows == 0)
-        e->batch_windows = 1;
-    if (e->batch_windows > e->windows.count)
-        e->batch_windows = e->windows.count;
-    for (int which = 0; which <= (e->compares ? 1 : 0); which++) {
-        const lb_config *c = &forward_of(e, which)->weights->config;
-        LB_TRY(lb_alloc_array(&e->x[which], e->batch_windows * ctx, c->hidden * sizeof(float), "activations",
-                              err));
-        LB_TRY(lb_alloc_array(&e->logits[which], LOGIT_TOKENS, c->vocab * sizeof(float), "logits", err));
-        LB_TRY(lb_alloc_array(&e->scratch[which], LOGIT_TOKENS, c->hidden * sizeof(float), "logits", err));
-        LB_TRY(lb_alloc_array(&e->nll[which], positions, sizeof(double), "scores", err));
+    size_t widest = 0;
+    for (size_t k = 0; k < e->stream_count; k++) {
+        const size_t hidden = e->streams[k].forward->weights->config.hidden;
+        widest = hidden > widest ? hidden : widest;
     }
-    if (e->compares) {
-        LB_TRY(lb_alloc_array(&e->kl, positions, sizeof(double), "scores", err));
-        LB_TRY(lb_alloc_array(&e->agrees, positions, 1, "scores", err));
+    e->batch_windows =
+        clamp((size_t)BATCH_BYTES / (ctx * widest * sizeof(float) * e->stream_count), 1, e->windows.count);
+    e->logit_tokens =
+        clamp((size_t)LOGIT_BYTES / (vocab * sizeof(float) * e->stream_count), 8, MOST_LOGIT_TOKENS);
+    LB_TRY(lb_alloc_array(&e->scratch, e->logit_tokens, widest * sizeof(float), "logits", err));
+    for (size_t k = 0; k < e->stream_count; k++) {
+        stream *s = &e->streams[k];
+        const size_t hidden = s->forward->weights->config.hidden;
+        LB_TRY(lb_alloc_array(&s->x, e->batch_windows * ctx, hidden * sizeof(float), "activations", err));
+        LB_TRY(lb_alloc_array(&s->logits, e->logit_tokens, vocab * sizeof(float), "logits", err));
+        LB_TRY(lb_alloc_array(&s->nll, positions, sizeof(double), "scores", err));
+        if (!reference_of(e) || k == e->cast_count)
+            continue;
+        LB_TRY(lb_alloc_array(&s->kl, positions, sizeof(double), "scores", err));
+        LB_TRY(lb_alloc_array(&s->kl_top, positions, sizeof(double), "scores", err));
+        LB_TRY(lb_alloc_array(&s->agrees, positions, 1, "scores", err));
     }
     return LB_OK;
 }
 
 static void release(evaluation *e)
 {
+    for (size_t k = 0; e->streams && k <= e->cast_count; k++) {
+        stream *s = &e->streams[k];
+        lb_way_free(&s->way);
+        lb_free(s->x);
+        lb_free(s->logits);
+        lb_free(s->nll);
+        lb_free(s->kl);
+        lb_free(s->kl_top);
+        lb_free(s->agrees);
+    }
+    lb_free(e->streams);
+    lb_free(e->scratch);
     lb_windows_free(&e->windows);
     lb_forward_close(&e->model);
-    lb_forward_close(&e->reference);
-    for (int which = 0; which < 2; which++) {
-        lb_free(e->x[which]);
-        lb_free(e->logits[which]);
-        lb_free(e->scratch[which]);
-        lb_free(e->nll[which]);
-    }
-    lb_free(e->kl);
-    lb_free(e->agrees);
+    lb_forward_close(&e->other);
 }
 
-lb_status lb_evaluate(const lb_eval_options *options, lb_eval_result *result, lb_error *err)
+static lb_status evaluate(const lb_eval_options *o, const lb_cast *casts, size_t count, bool compares,
+                          lb_eval_result *results, lb_error *err)
 {
-    lb_eval_options o;
-    evaluation e = {.options = &o};
-    lb_format formats[2];
+    evaluation e = {.options = o, .cast_count = count};
     lb_status st = LB_OK;
     const double start = lb_now();
-    lb_eval_options_init(&o);
-    LB_TRY(lb_options_adopt(&o, sizeof o, options, "lb_eval_options", err));
-    e.compares = o.against != NULL;
-    if (!o.model || !o.text)
+    if (!o->model || !o->text)
         return lb_fail(err, LB_EINVAL, "an evaluation wants a model and a text");
-    LB_GO(read_text(&e, o.ctx, err));
-    LB_GO(open_models(&e, formats, err));
+    LB_GO(read_text(&e, o->ctx, err));
+    LB_GO(open_streams(&e, casts, compares, err));
     LB_GO(allocate(&e, err));
-    if (o.dry_run) {
-        *result = (lb_eval_result){.ctx = e.windows.ctx, .windows = e.windows.count};
+    if (o->dry_run) {
+        for (size_t k = 0; k < count; k++)
+            results[k] = (lb_eval_result){.ctx = e.windows.ctx, .windows = e.windows.count};
         goto done;
     }
     for (size_t w = 0; w < e.windows.count; w += e.batch_windows) {
         const size_t left = e.windows.count - w;
         LB_GO(score_batch(&e, w, left < e.batch_windows ? left : e.batch_windows, err));
     }
-    LB_GO(summarize(&e, result, err));
-    result->seconds = lb_now() - start;
+    LB_GO(summarize(&e, results, err));
+    for (size_t k = 0; k < count; k++)
+        results[k].seconds = lb_now() - start;
 done:
     release(&e);
     return st;
+}
+
+lb_status lb_evaluate(const lb_eval_options *options, lb_eval_result *result, lb_error *err)
+{
+    lb_eval_options o;
+    lb_eval_options_init(&o);
+    LB_TRY(lb_options_adopt(&o, sizeof o, options, "lb_eval_options", err));
+    return evaluate(&o, &o.cast, 1, o.against || !is_empty(&o.cast), result, err);
+}
+
+lb_status lb_evaluate_casts(const lb_eval_options *options, const lb_cast *casts, size_t count,
+                            lb_eval_result *results, lb_error *err)
+{
+    lb_eval_options o;
+    lb_eval_options_init(&o);
+    LB_TRY(lb_options_adopt(&o, sizeof o, options, "lb_eval_options", err));
+    if (!is_empty(&o.cast) || count == 0)
+        return lb_fail(err, LB_EINVAL, "casts are to be given as a list of at least one, and there alone");
+    return evaluate(&o, casts, count, true, results, err);
 }

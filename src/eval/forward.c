@@ -1,24 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 #include "eval/forward.h"
 
+#include <string.h>
+
+#include "transform/rotate.h"
+
 enum { CHUNK_TOKENS = 2048 };
 
-lb_status lb_forward_open(const char *path, size_t ctx, const lb_kernels *kernels, const lb_format *weights,
-                          const lb_format *act, lb_forward *out, lb_error *err)
+lb_status lb_forward_open(const char *path, size_t ctx, const lb_kernels *kernels, lb_forward *out,
+                          lb_error *err)
 {
-    lb_forward f = {.kernels = kernels, .round_weights = weights, .ctx = ctx};
+    lb_forward f = {.kernels = kernels, .ctx = ctx};
     lb_status st = LB_OK;
     f.chunk_windows = ctx < CHUNK_TOKENS ? CHUNK_TOKENS / ctx : 1;
     LB_GO(lb_weights_open(path, &f.weights, err));
-    if (weights && f.weights->layer_formats) {
-        st = lb_fail(err, LB_EINVAL, "%s is quantized already; its weights cannot be rounded to %s", path,
-                     weights->name);
-        goto done;
-    }
     LB_GO(lb_embedding_load(f.weights, &f.embedding, err));
     LB_GO(lb_rope_create(&f.weights->config, ctx, &f.rope, err));
     LB_GO(lb_workspace_create(&f.weights->config, f.chunk_windows * ctx, &f.ws, err));
-    f.ws.act = act;
     *out = f;
     f = (lb_forward){0};
 done:
@@ -35,12 +33,72 @@ void lb_forward_close(lb_forward *forward)
     *forward = (lb_forward){0};
 }
 
-static lb_status run_block(lb_forward *f, const lb_block *block, size_t windows, float *x,
+static lb_status parse_fit(const char *name, lb_fit *out, lb_error *err)
+{
+    if (name && strcmp(name, "range") != 0 && strcmp(name, "search") != 0)
+        return lb_fail(err, LB_EINVAL, "fit \"%.40s\" is not known: there are range, search", name);
+    *out = name && strcmp(name, "search") == 0 ? LB_FIT_SEARCH : LB_FIT_RANGE;
+    return LB_OK;
+}
+
+lb_status lb_way_create(const lb_forward *forward, const lb_cast *cast, uint64_t seed, lb_way *out,
+                        lb_error *err)
+{
+    const lb_weights *weights = forward->weights;
+    lb_way way = {0};
+    lb_format act = weights->act;
+    lb_transform transform = weights->transform;
+    LB_TRY(parse_fit(cast->fit, &way.fit, err));
+    LB_TRY(lb_format_parse(cast->weights ? cast->weights : "f32", &way.weights, err));
+    if (cast->act)
+        LB_TRY(lb_format_parse(cast->act, &act, err));
+    if (cast->transform && strcmp(cast->transform, "none") != 0) {
+        LB_TRY(lb_transform_parse(cast->transform, &transform, err));
+        transform.seed = seed;
+        const lb_format *grouped = lb_format_is_float(&way.weights) ? &act : &way.weights;
+        LB_TRY(lb_transform_resolve(&transform, grouped, &weights->config, err));
+        way.rotates = true;
+    }
+    if (weights->layer_formats && (way.rotates || !lb_format_is_float(&way.weights)))
+        return lb_fail(err, LB_EINVAL, "%s is quantized already; its weights cannot be %s%s",
+                       weights->checkpoint.path, way.rotates ? "rotated" : "rounded to ",
+                       way.rotates ? "" : way.weights.name);
+    LB_TRY(lb_inputs_create(&weights->config, &transform, &act, &way.inputs, err));
+    *out = way;
+    return LB_OK;
+}
+
+void lb_way_free(lb_way *way)
+{
+    lb_inputs_free(&way->inputs);
+}
+
+static lb_status load_block(lb_forward *f, const lb_way *way, size_t layer, lb_block *out, lb_error *err)
+{
+    lb_block block;
+    lb_status st = LB_OK;
+    LB_TRY(lb_block_load(f->weights, layer, LB_LOAD_FLOAT, &block, err));
+    if (way->rotates)
+        LB_GO(lb_block_rotate(f->kernels, &way->inputs, &block, err));
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
+        LB_GO(lb_linear_round(f->kernels, &block.linear[which], &way->weights, way->fit, err));
+    *out = block;
+    block = (lb_block){0};
+done:
+    lb_block_free(&block);
+    return st;
+}
+
+static lb_status run_block(lb_forward *f, const lb_way *way, const lb_block *block, size_t windows, float *x,
                            const lb_progress *progress, const char *label, lb_error *err)
 {
     const lb_config *config = &f->weights->config;
-    lb_stage_context c = {
-        .kernels = f->kernels, .config = config, .rope = &f->rope, .block = block, .ws = &f->ws};
+    lb_stage_context c = {.kernels = f->kernels,
+                          .config = config,
+                          .rope = &f->rope,
+                          .block = block,
+                          .inputs = &way->inputs,
+                          .ws = &f->ws};
     for (size_t w = 0; w < windows; w += f->chunk_windows) {
         const size_t count = windows - w < f->chunk_windows ? windows - w : f->chunk_windows;
         LB_TRY(lb_block_forward(&c, x + w * f->ctx * config->hidden, count, f->ctx, err));
@@ -49,18 +107,14 @@ static lb_status run_block(lb_forward *f, const lb_block *block, size_t windows,
     return LB_OK;
 }
 
-lb_status lb_forward_run(lb_forward *f, const uint32_t *ids, size_t windows, float *x,
+lb_status lb_forward_run(lb_forward *f, const lb_way *way, const uint32_t *ids, size_t windows, float *x,
                          const lb_progress *progress, const char *label, lb_error *err)
 {
     LB_TRY(lb_embedding_look_up(f->kernels, &f->embedding, ids, windows * f->ctx, x, err));
     for (size_t layer = 0; layer < f->weights->config.layers; layer++) {
         lb_block block;
-        lb_status st = LB_OK;
-        LB_TRY(lb_block_load(f->weights, layer, LB_LOAD_FLOAT, &block, err));
-        for (unsigned which = 0; f->round_weights && st == LB_OK && which < LB_BLOCK_LINEARS; which++)
-            st = lb_linear_round(&block.linear[which], f->round_weights, LB_FIT_SEARCH, err);
-        if (st == LB_OK)
-            st = run_block(f, &block, windows, x, progress, label, err);
+        LB_TRY(load_block(f, way, layer, &block, err));
+        const lb_status st = run_block(f, way, &block, windows, x, progress, label, err);
         lb_block_free(&block);
         LB_TRY(st);
     }

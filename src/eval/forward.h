@@ -4,6 +4,7 @@
 #ifndef LB_EVAL_FORWARD_H
 #define LB_EVAL_FORWARD_H
 
+#include "lowbit/eval.h"
 #include "model/block.h"
 #include "model/embedding.h"
 
@@ -13,18 +14,31 @@ typedef struct lb_forward {
     lb_rope rope;
     lb_workspace ws;
     const lb_kernels *kernels;
-    const lb_format *round_weights; /* NULL: as they are */
     size_t chunk_windows; /* windows that go through a block at a time */
     size_t ctx;
 } lb_forward;
 
-/* Opens the model at `path` for windows of ctx tokens; the formats may be NULL and must outlive it. */
-lb_status lb_forward_open(const char *path, size_t ctx, const lb_kernels *kernels, const lb_format *weights,
-                          const lb_format *act, lb_forward *out, lb_error *err);
+/* Opens the model at `path` for windows of ctx tokens. */
+lb_status lb_forward_open(const char *path, size_t ctx, const lb_kernels *kernels, lb_forward *out,
+                          lb_error *err);
 void lb_forward_close(lb_forward *forward);
 
+/* How an opened model is run: as it is, or with layers rewritten and rounded as they are loaded. */
+typedef struct lb_way {
+    lb_format weights; /* a float format: not rounded */
+    lb_fit fit;
+    bool rotates; /* weights on loading, as `inputs` does what they are multiplied by */
+    lb_inputs inputs;
+} lb_way;
+
+/* LB_EINVAL where a name is not known, a rotation does not fit, or the model is quantized already and would
+ * be rounded again. */
+lb_status lb_way_create(const lb_forward *forward, const lb_cast *cast, uint64_t seed, lb_way *out,
+                        lb_error *err);
+void lb_way_free(lb_way *way);
+
 /* ids [windows, ctx] -> x [windows * ctx, hidden], what the last block puts out. */
-lb_status lb_forward_run(lb_forward *forward, const uint32_t *ids, size_t windows, float *x,
-                         const lb_progress *progress, const char *label, lb_error *err);
+lb_status lb_forward_run(lb_forward *forward, const lb_way *way, const uint32_t *ids, size_t windows,
+                         float *x, const lb_progress *progress, const char *label, lb_error *err);
 
 #endif

@@ -23,6 +23,8 @@
 
 #include "base/error.h"
 
+struct lb_element; /* element.h */
+
 enum {
     LB_FORMAT_NAME_BYTES = 32,
     LB_FORMAT_MAX_PARAMS = 8, /* floats that describe one group */
@@ -35,12 +37,23 @@ typedef enum lb_fit {
     LB_FIT_SEARCH /* the candidate with the least importance-weighted squared error */
 } lb_fit;
 
+/* How the scale of a block follows from its largest magnitude amax (block formats only; block_format.h). */
+typedef enum lb_scale_rule {
+    LB_SCALE_CEIL, /* MX: 2^ceil(log2(amax / max)): nothing is clipped. The paper's rule, and the default */
+    LB_SCALE_OCP, /* MX: 2^(floor(log2 amax) - exponent of max): the top of a binade may be clipped */
+    LB_SCALE_EVEN, /* MX: amax is rounded to the element's fraction bits first, then as OCP */
+    LB_SCALE_ROUND, /* MX: 2^round(log2(amax / max)); clips much, for comparison only */
+    LB_SCALE_FLOOR, /* MX: 2^floor(log2(amax / max)); clips more, for comparison only */
+    LB_SCALE_EXACT, /* amax / max as a float: what a scale without rounding would give */
+    LB_SCALE_TWO_LEVEL /* NV: E4M3(amax / max / tensor) * tensor */
+} lb_scale_rule;
+
 typedef struct lb_format lb_format;
 
 /* One of the byte arrays that a packed row consists of. */
 typedef struct lb_format_part {
     const char *name; /* "codes", "scales": the tensor's suffix in a checkpoint */
-    unsigned elem_bytes; /* 1: packed bits; 2: f16 */
+    unsigned elem_bytes; /* 1: packed bits or 8-bit floats; 2: f16; 4: f32 */
     size_t row_bytes;
 } lb_format_part;
 
@@ -50,6 +63,9 @@ typedef struct lb_format_ops {
 
     /* Fills *out and returns true when `name` belongs to this family and is well formed. */
     bool (*parse)(const char *name, lb_format *out);
+
+    /* The float > 0 that all groups of the tensor w [n] share; NULL: there is none. See lb_format_bind. */
+    float (*tensor_scale)(const lb_format *format, const float *w, size_t n);
 
     /* w [n], importance [n] (> 0) or NULL for equal weights -> params [format->params]. */
     void (*fit)(const lb_format *format, const float *w, const float *importance, size_t n, lb_fit how,
@@ -74,6 +90,10 @@ struct lb_format {
     size_t group; /* elements a group; 0: the whole row */
     bool symmetric;
     unsigned params; /* floats that describe one group, at most LB_FORMAT_MAX_PARAMS */
+    /* Block formats (block_format.h) only: */
+    const struct lb_element *element; /* NULL for all others */
+    lb_scale_rule rule;
+    float tensor_scale; /* 1 until it is bound */
 };
 
 /* The format of that name; LB_EINVAL with the list of what there is. */
@@ -82,12 +102,19 @@ lb_status lb_format_parse(const char *name, lb_format *out, lb_error *err);
 /* f32, f16 and bf16 are formats too: "leave this layer alone". */
 bool lb_format_is_float(const lb_format *format);
 
+/* Where all groups of a tensor share a float, fills it in from the tensor's values w [n]: to be done before
+ * any of them is encoded. Of a stored tensor the float is stored too ("NAME.tensor_scale", one f32). */
+bool lb_format_has_tensor_scale(const lb_format *format);
+void lb_format_bind(lb_format *format, const float *w, size_t n);
+
 /* Groups in a row of `cols`, and the size of group g. */
 size_t lb_format_groups(const lb_format *format, size_t cols);
 size_t lb_format_group_size(const lb_format *format, size_t cols, size_t g);
 
 /* Bytes of a row as stored, parameters included. */
 size_t lb_format_row_bytes(const lb_format *format, size_t cols);
+/* Bytes of a tensor as stored: its rows, and what they share. */
+uint64_t lb_format_tensor_bytes(const lb_format *format, size_t rows, size_t cols);
 
 /* The family that a name's beginning stands for, by index, for listings; NULL past the end. */
 const lb_format_ops *lb_format_family(size_t index);

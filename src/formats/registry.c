@@ -4,10 +4,13 @@
 #include <string.h>
 
 #include "formats/format.h"
+#include "formats/block_format.h"
 #include "formats/int.h"
+#include "formats/mx.h"
+#include "formats/nv.h"
 
 /* A new family is one line here. */
-static const lb_format_ops *const families[] = {&lb_int_format};
+static const lb_format_ops *const families[] = {&lb_int_format, &lb_mx_format, &lb_nv_format};
 
 static bool parse_float(const char *name, lb_format *out)
 {
@@ -37,7 +40,7 @@ lb_status lb_format_parse(const char *name, lb_format *out, lb_error *err)
         *out = found;
         return LB_OK;
     }
-    char known[256] = "";
+    char known[512] = "";
     for (size_t i = 0; lb_format_family(i); i++) {
         if (families[i]->parse(name, &found)) {
             *out = found;
@@ -77,6 +80,23 @@ size_t lb_format_row_bytes(const lb_format *format, size_t cols)
     for (unsigned i = 0; i < count; i++)
         bytes += parts[i].row_bytes;
     return bytes;
+}
+
+bool lb_format_has_tensor_scale(const lb_format *format)
+{
+    return format->ops && format->ops->tensor_scale && format->rule == LB_SCALE_TWO_LEVEL;
+}
+
+void lb_format_bind(lb_format *format, const float *w, size_t n)
+{
+    if (lb_format_has_tensor_scale(format))
+        format->tensor_scale = format->ops->tensor_scale(format, w, n);
+}
+
+uint64_t lb_format_tensor_bytes(const lb_format *format, size_t rows, size_t cols)
+{
+    return (uint64_t)rows * lb_format_row_bytes(format, cols) +
+           (lb_format_has_tensor_scale(format) ? sizeof(float) : 0);
 }
 
 void lb_format_encode_row(const lb_format *format, const float *w, const float *importance, size_t cols,

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "infer/resident.h"
 
+#include <math.h>
 #include <stdatomic.h>
 
 #include "base/alloc.h"
 #include "base/thread.h"
-#include "formats/int.h"
 
 lb_status lb_resident_load(const char *path, const lb_progress *progress, lb_resident *out, lb_error *err)
 {
@@ -25,12 +25,20 @@ lb_status lb_resident_load(const char *path, const lb_progress *progress, lb_res
         LB_GO(lb_progress_tell(progress, "loading", layer + 1, r.config.layers, err));
     }
     LB_GO(lb_embedding_load(weights, &r.ends, err));
+    LB_GO(lb_inputs_create(&r.config, &weights->transform, &weights->act, &r.inputs, err));
     *out = r;
     r = (lb_resident){0};
 done:
     lb_resident_free(&r);
     lb_weights_close(weights);
     return st;
+}
+
+/* What lb_resident_round made: all but the bias. */
+static void free_rounded(lb_linear *linear)
+{
+    linear->bias = NULL;
+    lb_linear_free(linear);
 }
 
 void lb_resident_free(lb_resident *r)
@@ -41,63 +49,78 @@ void lb_resident_free(lb_resident *r)
             continue;
         }
         for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
-            lb_qmat_destroy(r->blocks[layer].linear[which].quantized);
+            free_rounded(&r->blocks[layer].linear[which]);
     }
+    lb_inputs_free(&r->inputs);
     if (!r->borrows)
         lb_embedding_free(&r->ends);
     else if (r->rounded_head)
-        lb_qmat_destroy(r->ends.head.quantized);
+        free_rounded(&r->ends.head);
     lb_free(r->blocks);
     *r = (lb_resident){0};
 }
 
 typedef struct rounding {
     const lb_kernels *kernels;
-    const lb_format *format;
+    lb_format format;
     const lb_linear *from;
-    lb_qmat *to;
+    float *largest; /* [rows] */
     atomic_int failed;
 } rounding;
 
-static void round_rows(void *arg, size_t begin, size_t end)
+/* The largest finite magnitude of each row. */
+static void find_largest(void *arg, size_t begin, size_t end)
 {
     rounding *r = arg;
-    const lb_format *f = r->format;
-    const size_t cols = r->from->cols, groups = lb_format_groups(f, cols);
-    float *row = lb_alloc(cols + groups * (f->params + 2), sizeof *row);
-    uint8_t *codes = lb_alloc(cols, 1);
-    if (!row || !codes)
+    const size_t cols = r->from->cols;
+    float *row = lb_alloc(cols, sizeof *row);
+    if (!row)
         atomic_store(&r->failed, 1);
-    for (size_t i = begin; row && codes && i < end; i++) {
-        float *params = row + cols, *scales = params + groups * f->params, *zeros = scales + groups;
+    for (size_t i = begin; row && i < end; i++) {
         lb_linear_row(r->kernels, r->from, i, row);
-        lb_format_encode_row(f, row, NULL, cols, LB_FIT_RANGE, codes, params);
-        for (size_t g = 0; g < groups; g++) {
-            scales[g] = params[g * f->params + LB_INT_SCALE];
-            zeros[g] = params[g * f->params + LB_INT_ZERO];
-        }
-        lb_qmat_set_row(r->to, i, codes, scales, f->symmetric ? NULL : zeros);
+        r->largest[i] = 0.0f;
+        for (size_t c = 0; c < cols; c++)
+            if (isfinite(row[c]) && fabsf(row[c]) > r->largest[i])
+                r->largest[i] = fabsf(row[c]);
     }
     lb_free(row);
-    lb_free(codes);
+}
+
+/* What a tensor's groups share follows from its largest value, which is among those of its rows. */
+static lb_status bind_format(rounding *r, lb_error *err)
+{
+    enum { ROWS_PER_CHUNK = 64 };
+    if (!lb_format_has_tensor_scale(&r->format))
+        return LB_OK;
+    LB_TRY(lb_alloc_array(&r->largest, r->from->rows, sizeof *r->largest, r->format.name, err));
+    lb_parallel_for(r->from->rows, ROWS_PER_CHUNK, find_largest, r);
+    lb_format_bind(&r->format, r->largest, r->from->rows);
+    lb_free(r->largest);
+    return atomic_load(&r->failed)
+               ? lb_fail(err, LB_ENOMEM, "rounding to %s: no memory for a row of %zu weights", r->format.name,
+                         r->from->cols)
+               : LB_OK;
+}
+
+static lb_status round_row(const void *context, size_t row, float *scratch, uint8_t *codes, float *params,
+                           lb_error *err)
+{
+    const rounding *r = context;
+    (void)err;
+    lb_linear_row(r->kernels, r->from, row, scratch);
+    lb_format_encode_row(&r->format, scratch, NULL, r->from->cols, LB_FIT_RANGE, codes, params);
+    return LB_OK;
 }
 
 static lb_status round_linear(const lb_linear *from, const lb_format *format, lb_linear *out, lb_error *err)
 {
-    enum { ROUND_ROWS = 4 * LB_QMAT_ROWS };
-    lb_linear l = {.rows = from->rows, .cols = from->cols, .bias = from->bias};
-    if (format->ops != &lb_int_format)
-        return lb_fail(err, LB_EUNSUPPORTED, "format %s has no decoding kernel; int2 to int8 have",
+    rounding r = {.kernels = lb_kernels_get(LB_CPU_BEST), .format = *format, .from = from};
+    if (lb_format_is_float(format))
+        return lb_fail(err, LB_EUNSUPPORTED, "format %s rounds nothing: name one with codes, like int4-g64",
                        format->name);
-    LB_TRY(lb_qmat_create(l.rows, l.cols, format->bits, format->group, format->symmetric, &l.quantized, err));
-    rounding r = {.kernels = lb_kernels_get(LB_CPU_BEST), .format = format, .from = from, .to = l.quantized};
-    lb_parallel_for(l.rows, ROUND_ROWS, round_rows, &r);
-    if (atomic_load(&r.failed)) {
-        lb_qmat_destroy(l.quantized);
-        return lb_fail(err, LB_ENOMEM, "rounding to %s: no memory for a row of %zu weights", format->name,
-                       l.cols);
-    }
-    *out = l;
+    LB_TRY(bind_format(&r, err));
+    LB_TRY(lb_linear_build(&r.format, from->rows, from->cols, format->name, round_row, &r, out, err));
+    out->bias = from->bias;
     return LB_OK;
 }
 
@@ -134,11 +157,11 @@ done:
 
 bool lb_resident_is_quantized(const lb_resident *r)
 {
-    if (r->ends.head.quantized || r->ends.embed.quantized)
+    if (r->ends.head.encoded || r->ends.embed.encoded)
         return true;
     for (size_t layer = 0; layer < r->config.layers; layer++)
         for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
-            if (r->blocks[layer].linear[which].quantized)
+            if (r->blocks[layer].linear[which].encoded)
                 return true;
     return false;
 }

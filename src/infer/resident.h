@@ -11,6 +11,7 @@ typedef struct lb_resident {
     lb_config config;
     lb_embedding ends;
     lb_block *blocks; /* [config.layers] */
+    lb_inputs inputs; /* what its linear layers see of their inputs */
     bool borrows; /* only matrices that lb_resident_round made are its own */
     bool rounded_head;
 } lb_resident;
@@ -18,7 +19,7 @@ typedef struct lb_resident {
 /* Loads MODEL and closes its files again. progress may be NULL. */
 lb_status lb_resident_load(const char *path, const lb_progress *progress, lb_resident *out, lb_error *err);
 
-/* The same model with its blocks' linear layers rounded to an integer format (rtn, from each group's
+/* The same model with its blocks' linear layers rounded to a format with codes (rtn, from each group's
  * range), and its head to another one (NULL: left alone). Everything else is borrowed from `from`,
  * whose matrices must not be quantized, and which must outlive the result. */
 lb_status lb_resident_round(const lb_resident *from, const lb_format *layers, const lb_format *head,

@@ -87,11 +87,12 @@ static lb_status decode_block(lb_session *s, const lb_stage_context *stage, size
 {
     const size_t past = s->past;
     float *k = s->keys + at, *v = s->values + at;
-    lb_block_attention_input(stage, s->x, 1);
+    LB_TRY(lb_block_attention_input(stage, s->x, 1, err));
     LB_TRY(lb_block_project(stage, 1, 1, past, k + past * s->kv_width, v + past * s->kv_width, err));
     lb_attend_one(s->kernels, stage->config, s->ws.q, k, v, past, s->scores, s->context, s->ws.a);
+    LB_TRY(lb_block_attention_result(stage, 1, err));
     LB_TRY(lb_block_attention_output(stage, s->ws.a, s->x, 1, err));
-    lb_block_ffn_input(stage, s->x, 1);
+    LB_TRY(lb_block_ffn_input(stage, s->x, 1, err));
     LB_TRY(lb_block_ffn_inner(stage, 1, err));
     return lb_block_ffn_output(stage, s->x, 1, err);
 }
@@ -100,7 +101,8 @@ static lb_status decode_block(lb_session *s, const lb_stage_context *stage, size
 static lb_status feed_chunk(lb_session *s, const uint32_t *ids, size_t n, lb_error *err)
 {
     const lb_config *c = &s->model->config;
-    lb_stage_context stage = {.kernels = s->kernels, .config = c, .rope = &s->rope, .ws = &s->ws};
+    lb_stage_context stage = {
+        .kernels = s->kernels, .config = c, .rope = &s->rope, .inputs = &s->model->inputs, .ws = &s->ws};
     LB_TRY(lb_embedding_look_up(s->kernels, &s->model->ends, ids, n, s->x, err));
     for (size_t layer = 0; layer < c->layers; layer++) {
         const size_t at = layer * s->context * s->kv_width;

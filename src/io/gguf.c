@@ -51,7 +51,7 @@ static const struct {
     [24] = {"I8", LB_DTYPE_I8},     [25] = {"I16", -1},             [26] = {"I32", LB_DTYPE_I32},
     [27] = {"I64", LB_DTYPE_I64},   [28] = {"F64", -1},             [29] = {"IQ1_M", -1},
     [30] = {"BF16", LB_DTYPE_BF16}, [34] = {"TQ1_0", -1},           [35] = {"TQ2_0", -1},
-    [39] = {"MXFP4", -1},           [40] = {"NVFP4", -1},
+    [39] = {"MXFP4", LB_DTYPE_MXFP4}, [40] = {"NVFP4", LB_DTYPE_NVFP4},
 };
 
 /* What is left to read, and the file's name for messages. */
@@ -235,7 +235,7 @@ static lb_status set_type(lb_tensor *tensor, uint64_t type, const char *path, lb
     if (tensor_types[type].dtype < 0)
         return lb_fail(err, LB_EUNSUPPORTED,
                        "%s: tensor \"%.64s\" is %s (type %" PRIu64 "); lowbit reads F32, F16, BF16, Q4_0, "
-                       "Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K", path, tensor->name,
+                       "Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, MXFP4 and NVFP4", path, tensor->name,
                        tensor_types[type].name, type);
     tensor->dtype = (lb_dtype)tensor_types[type].dtype;
     return LB_OK;

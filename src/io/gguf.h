@@ -38,8 +38,9 @@ lb_status lb_gguf_doubles(const lb_gguf *gguf, const char *key, double **out, si
 /* Moves the tensors into *out under Hugging Face names ("blk.0.attn_q.weight" becomes
  * "model.layers.0.self_attn.q_proj.weight") with interleaved_heads set where GGUF permutes rows, and
  * makes the config.json that Hugging Face would have (json_decref). The mapped file moves into *out
- * too: `gguf` keeps only its metadata, valid while *out lives. Tensors that hold nothing a model
- * needs (rope_freqs) become the config's rope_scaling or are dropped. An architecture that lowbit
+ * too: `gguf` keeps only its metadata, valid while *out lives. NVFP4's scale of a whole tensor
+ * ("blk.0.attn_q.scale") goes into its weight's tensor.scale; tensors that hold nothing a model needs
+ * (rope_freqs) become the config's rope_scaling or are dropped. An architecture that lowbit
  * does not handle is refused by name, with the list of those it does. */
 lb_status lb_gguf_to_hf(lb_gguf *gguf, lb_tensor_set *out, json_t **config, lb_error *err);
 

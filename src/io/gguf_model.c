@@ -219,11 +219,59 @@ static bool map_name(const char *name, size_t layers, char hf[MAX_HF_NAME])
     return false;
 }
 
-/* Frequencies that the config carries instead, or that follow from it. */
-static bool is_dropped(const char *name)
+/* The weight that a tensor NAME + suffix belongs to, NAME.weight; NULL: it is not named so, or has none. */
+static const lb_tensor *owner(const lb_gguf *gguf, const char *name, const char *suffix)
+{
+    char weight[MAX_HF_NAME];
+    size_t length = strlen(name), stem = length - strlen(suffix);
+    if (length <= strlen(suffix) || strcmp(name + stem, suffix) != 0)
+        return NULL;
+    snprintf(weight, sizeof weight, "%.*s.weight", (int)stem, name);
+    return lb_gguf_tensor(gguf, weight);
+}
+
+/* NVFP4's float of a whole tensor, beside the tensor's weight. */
+static lb_status check_scale(const lb_gguf *gguf, const lb_tensor *scale, const lb_tensor *weight,
+                             lb_error *err)
+{
+    float value;
+    if (weight->dtype != LB_DTYPE_NVFP4)
+        return lb_fail(err, LB_EUNSUPPORTED, "%s: tensor \"%s\" scales %s, which is %s; lowbit reads scales "
+                       "of NVFP4 only", gguf->path, scale->name, weight->name, lb_dtype_name(weight->dtype));
+    if (scale->dtype != LB_DTYPE_F32 || lb_tensor_elems(scale) != 1)
+        return lb_fail(err, LB_EFORMAT, "%s: tensor \"%s\" holds %zu %s, one F32 was expected", gguf->path,
+                       scale->name, lb_tensor_elems(scale), lb_dtype_name(scale->dtype));
+    memcpy(&value, scale->data, sizeof value);
+    if (!isfinite(value))
+        return lb_fail(err, LB_EFORMAT, "%s: tensor \"%s\" is %g, not a finite number", gguf->path,
+                       scale->name, (double)value);
+    return LB_OK;
+}
+
+/* tensor->scale of a weight that has one. */
+static lb_status set_scale(const lb_gguf *gguf, lb_tensor *weight, lb_error *err)
+{
+    char name[MAX_HF_NAME];
+    size_t length = strlen(weight->name), suffix = strlen(".weight");
+    if (length <= suffix || strcmp(weight->name + length - suffix, ".weight") != 0)
+        return LB_OK;
+    snprintf(name, sizeof name, "%.*s.scale", (int)(length - suffix), weight->name);
+    const lb_tensor *scale = lb_gguf_tensor(gguf, name);
+    if (!scale)
+        return LB_OK;
+    LB_TRY(check_scale(gguf, scale, weight, err));
+    weight->scale = scale->data;
+    return LB_OK;
+}
+
+/* Frequencies that the config carries instead, or that follow from it; scales, which go with their weights
+ * (set_scale) or are for activations rounded in advance, which lowbit does not do. */
+static bool is_dropped(const lb_gguf *gguf, const char *name)
 {
     size_t layer;
     const char *rest = split_block_name(name, &layer);
+    if (owner(gguf, name, ".scale") || owner(gguf, name, ".input_scale"))
+        return true;
     return strcmp(name, "rope_freqs.weight") == 0 || (rest && strcmp(rest, "attn_rot_embd.weight") == 0) ||
            (rest && strcmp(rest, "rope_freqs.weight") == 0);
 }
@@ -258,7 +306,7 @@ static lb_status rename_tensors(const lb_gguf *gguf, const shape *s, lb_tensor *
     for (size_t i = 0; i < gguf->tensor_count; i++) {
         char name[MAX_HF_NAME];
         lb_tensor tensor = gguf->tensors[i];
-        if (is_dropped(tensor.name))
+        if (is_dropped(gguf, tensor.name))
             continue;
         if (!map_name(tensor.name, s->layers, name)) {
             st = lb_fail(err, LB_EUNSUPPORTED, "%s: tensor \"%s\" is none that a %s model of %zu blocks has",
@@ -266,6 +314,7 @@ static lb_status rename_tensors(const lb_gguf *gguf, const shape *s, lb_tensor *
             goto done;
         }
         LB_GO(set_interleaving(gguf, s, gguf->tensors[i].name, &tensor, err));
+        LB_GO(set_scale(gguf, &tensor, err));
         tensor.name = lb_strdup(name);
         if (!tensor.name) {
             st = lb_fail(err, LB_ENOMEM, "%s: no memory for a tensor's name", gguf->path);

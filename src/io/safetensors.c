@@ -14,7 +14,8 @@
 enum { PREFIX_BYTES = 8 };
 
 static const lb_dtype dtypes[] = {
-    LB_DTYPE_F32, LB_DTYPE_F16, LB_DTYPE_BF16, LB_DTYPE_U8, LB_DTYPE_I8, LB_DTYPE_I32, LB_DTYPE_I64,
+    LB_DTYPE_F32, LB_DTYPE_F16, LB_DTYPE_BF16, LB_DTYPE_F8_E4M3, LB_DTYPE_F8_E5M2,
+    LB_DTYPE_U8,  LB_DTYPE_I8,  LB_DTYPE_I32,  LB_DTYPE_I64,
 };
 
 static bool find_dtype(const char *name, lb_dtype *out)
@@ -35,8 +36,8 @@ static lb_status read_dtype(const json_t *entry, const char *path, lb_tensor *te
         return lb_fail(err, LB_EFORMAT, "%s: tensor \"%.100s\" has no \"dtype\"", path, tensor->name);
     if (!find_dtype(name, &tensor->dtype))
         return lb_fail(err, LB_EUNSUPPORTED,
-                       "%s: tensor \"%.100s\" is %.20s; lowbit reads F32, F16, BF16, U8, I8, I32 and I64",
-                       path, tensor->name, name);
+                       "%s: tensor \"%.100s\" is %.20s; lowbit reads F32, F16, BF16, F8_E4M3, F8_E5M2, U8, "
+                       "I8, I32 and I64", path, tensor->name, name);
     return LB_OK;
 }
 

@@ -24,7 +24,7 @@ lb_status lb_safetensors_open(const char *const *paths, size_t count, lb_tensor_
 /* One tensor to be written. `data` holds `bytes` bytes in dtype's layout. */
 typedef struct lb_tensor_out {
     const char *name;
-    lb_dtype dtype; /* F32, F16, BF16, U8, I8, I32 or I64 */
+    lb_dtype dtype; /* F32, F16, BF16, F8_E4M3, F8_E5M2, U8, I8, I32 or I64 */
     unsigned rank;
     size_t shape[LB_TENSOR_MAX_RANK];
     const void *data;

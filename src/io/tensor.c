@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/half.h"
 #include "base/thread.h"
+#include "formats/element.h"
 #include "io/tensor_blocks.h"
 
 /* Both file formats are little-endian, and their plain numbers are read as they are. */
@@ -19,14 +20,16 @@ static const struct {
     size_t elems, bytes;
 } dtypes[LB_DTYPE_COUNT] = {
     [LB_DTYPE_F32] = {"F32", 1, 4},       [LB_DTYPE_F16] = {"F16", 1, 2},
-    [LB_DTYPE_BF16] = {"BF16", 1, 2},     [LB_DTYPE_U8] = {"U8", 1, 1},
+    [LB_DTYPE_BF16] = {"BF16", 1, 2},     [LB_DTYPE_F8_E4M3] = {"F8_E4M3", 1, 1},
+    [LB_DTYPE_F8_E5M2] = {"F8_E5M2", 1, 1}, [LB_DTYPE_U8] = {"U8", 1, 1},
     [LB_DTYPE_I8] = {"I8", 1, 1},         [LB_DTYPE_I32] = {"I32", 1, 4},
     [LB_DTYPE_I64] = {"I64", 1, 8},       [LB_DTYPE_Q4_0] = {"Q4_0", 32, 18},
     [LB_DTYPE_Q4_1] = {"Q4_1", 32, 20},   [LB_DTYPE_Q5_0] = {"Q5_0", 32, 22},
     [LB_DTYPE_Q5_1] = {"Q5_1", 32, 24},   [LB_DTYPE_Q8_0] = {"Q8_0", 32, 34},
     [LB_DTYPE_Q2_K] = {"Q2_K", 256, 84},  [LB_DTYPE_Q3_K] = {"Q3_K", 256, 110},
     [LB_DTYPE_Q4_K] = {"Q4_K", 256, 144}, [LB_DTYPE_Q5_K] = {"Q5_K", 256, 176},
-    [LB_DTYPE_Q6_K] = {"Q6_K", 256, 210},
+    [LB_DTYPE_Q6_K] = {"Q6_K", 256, 210}, [LB_DTYPE_MXFP4] = {"MXFP4", 32, 17},
+    [LB_DTYPE_NVFP4] = {"NVFP4", 64, 36},
 };
 
 const char *lb_dtype_name(lb_dtype dtype)
@@ -92,9 +95,10 @@ static size_t stored_index(size_t index, size_t head_rows)
     return head * head_rows + 2 * (row % pairs) + row / pairs;
 }
 
-/* `count` elements from `from` on. */
-static void to_floats(lb_dtype dtype, const uint8_t *from, size_t count, float *out)
+/* `count` elements of the tensor, stored from `from` on. */
+static void to_floats(const lb_tensor *tensor, const uint8_t *from, size_t count, float *out)
 {
+    const lb_dtype dtype = tensor->dtype;
     uint16_t h;
     switch (dtype) {
     case LB_DTYPE_F32:
@@ -112,9 +116,20 @@ static void to_floats(lb_dtype dtype, const uint8_t *from, size_t count, float *
             out[i] = lb_bf16_to_float(h);
         }
         break;
+    case LB_DTYPE_F8_E4M3:
+    case LB_DTYPE_F8_E5M2:
+        for (size_t i = 0; i < count; i++)
+            out[i] = lb_element_decode(dtype == LB_DTYPE_F8_E4M3 ? &lb_e4m3 : &lb_e5m2, from[i]);
+        break;
     default:
         lb_tensor_blocks_decode(dtype, from, count / lb_dtype_block_elems(dtype), out);
         break;
+    }
+    if (tensor->scale) {
+        float scale;
+        memcpy(&scale, tensor->scale, sizeof scale);
+        for (size_t i = 0; i < count; i++)
+            out[i] *= scale;
     }
 }
 
@@ -132,7 +147,7 @@ static void read_rows(void *arg, size_t begin, size_t end)
         size_t row = job->first + i;
         if (job->head_rows)
             row = stored_index(row, job->head_rows);
-        to_floats(job->tensor->dtype, job->tensor->data + row * job->row_bytes, job->cols,
+        to_floats(job->tensor, job->tensor->data + row * job->row_bytes, job->cols,
                   job->out + i * job->cols);
     }
 }
@@ -143,7 +158,7 @@ static lb_status read_interleaved_vector(const lb_tensor *tensor, float *out, lb
     size_t cols = lb_tensor_cols(tensor), head_rows = cols / tensor->interleaved_heads;
     float *stored;
     LB_TRY(lb_alloc_array(&stored, cols, sizeof *stored, tensor->name, err));
-    to_floats(tensor->dtype, tensor->data, cols, stored);
+    to_floats(tensor, tensor->data, cols, stored);
     for (size_t i = 0; i < cols; i++)
         out[i] = stored[stored_index(i, head_rows)];
     lb_free(stored);

@@ -10,12 +10,14 @@
 #include "base/error.h"
 #include "base/file.h"
 
-/* How elements are stored. The second group are GGUF's block formats: 32 elements a block for the
- * _0 and _1 types, 256 for the _K types; they are only ever read. */
+/* How elements are stored. From Q4_0 on they are GGUF's block formats: 32 elements a block for the _0 and
+ * _1 types and MXFP4, 64 for NVFP4, 256 for the _K types; they are only ever read. */
 typedef enum lb_dtype {
     LB_DTYPE_F32,
     LB_DTYPE_F16,
     LB_DTYPE_BF16,
+    LB_DTYPE_F8_E4M3,
+    LB_DTYPE_F8_E5M2,
     LB_DTYPE_U8, /* lowbit's own packed codes and parameters */
     LB_DTYPE_I8,
     LB_DTYPE_I32,
@@ -30,6 +32,8 @@ typedef enum lb_dtype {
     LB_DTYPE_Q4_K,
     LB_DTYPE_Q5_K,
     LB_DTYPE_Q6_K,
+    LB_DTYPE_MXFP4,
+    LB_DTYPE_NVFP4,
     LB_DTYPE_COUNT
 } lb_dtype;
 
@@ -51,6 +55,9 @@ typedef struct lb_tensor {
     /* Heads whose rows GGUF stores in interleaved rotary order; lb_tensor_read undoes it, so that
      * callers always see Hugging Face's order. 0: rows are stored as they are. */
     size_t interleaved_heads;
+    /* Where NVFP4's float of the whole tensor lies (an f32, little-endian); lb_tensor_read multiplies by
+     * it. NULL: there is none. */
+    const uint8_t *scale;
     size_t file;         /* index of the mapped file in its set */
 } lb_tensor;
 

@@ -9,15 +9,20 @@
  *   Q5_0  d | high 4 | qs 16    w = d (q - 16)        Q4_K  d | dmin | scales 12 | qs 128
  *   Q5_1  d | m | high 4 | qs 16                      Q5_K  d | dmin | scales 12 | high 32 | qs 128
  *   Q8_0  d | int8 32           w = d q               Q6_K  low 128 | high 64 | int8 scales 16 | d
+ *   MXFP4 e | qs 16             w = 2^(e - 127) q     and of 64: NVFP4  4 scales | qs 32
  *
  * The 32-element formats keep element j in the low nibble of byte j and element j + 16 in the high
- * one. The 256-element formats cut a block into sub-blocks of 16 or 32 that have a small integer
- * scale (and minimum) each: w = d scale q - dmin minimum.
+ * one; NVFP4 does so with every 16 elements that share a scale. Its codes and MXFP4's are E2M1, its scales
+ * E4M3 without a sign (formats/gguf_order.h). The 256-element formats cut a block into sub-blocks of 16
+ * or 32 that have a small integer scale (and minimum) each: w = d scale q - dmin minimum.
  *
  * The order of operations is part of the format: the results are compared bit for bit. */
 #include "io/tensor_blocks.h"
 
+#include <math.h>
+
 #include "base/half.h"
+#include "formats/block_format.h"
 
 enum { SMALL = 32, SUPER = 256 };
 
@@ -76,6 +81,38 @@ static void decode_q8_0(const uint8_t *b, float *out)
     float d = half_at(b);
     for (int i = 0; i < SMALL; i++)
         out[i] = d * (float)signed_byte(b[2 + i]);
+}
+
+/* E2M1 by code. The reference keeps them as integers, so that -0 reads as 0. */
+static const float e2m1_values[16] = {0.0f, 0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                                      0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+
+static void decode_mxfp4(const uint8_t *b, float *out)
+{
+    const float scale = b[0] == 255 ? NAN : lb_power_of_two(b[0] - 127);
+    for (int i = 0; i < SMALL; i++)
+        out[i] = scale * e2m1_values[nibble(b + 1, i)];
+}
+
+/* The reference's reading of all 256 codes: it ignores the sign's bit, and has no NaN. */
+static float unsigned_e4m3(uint8_t code)
+{
+    if (code == 0x7f)
+        return 0.0f;
+    return code == 0xff ? 480.0f : lb_element_decode(&lb_e4m3, code & 0x7f);
+}
+
+static void decode_nvfp4(const uint8_t *b, float *out)
+{
+    enum { SCALES = 4, HALF = LB_NV_BLOCK / 2 };
+    for (int s = 0; s < SCALES; s++) {
+        const float scale = unsigned_e4m3(b[s]);
+        const uint8_t *qs = b + SCALES + s * HALF;
+        for (int j = 0; j < HALF; j++) {
+            out[LB_NV_BLOCK * s + j] = scale * e2m1_values[qs[j] & 15];
+            out[LB_NV_BLOCK * s + HALF + j] = scale * e2m1_values[qs[j] >> 4];
+        }
+    }
 }
 
 /* Q2_K and Q3_K: element e has its two low bits in byte 32 (e / 128) + e % 32, at bit 2 (e / 32 % 4). */
@@ -180,7 +217,7 @@ void lb_tensor_blocks_decode(lb_dtype dtype, const uint8_t *blocks, size_t count
         [LB_DTYPE_Q4_0] = decode_q4_0, [LB_DTYPE_Q4_1] = decode_q4_1, [LB_DTYPE_Q5_0] = decode_q5_0,
         [LB_DTYPE_Q5_1] = decode_q5_1, [LB_DTYPE_Q8_0] = decode_q8_0, [LB_DTYPE_Q2_K] = decode_q2_k,
         [LB_DTYPE_Q3_K] = decode_q3_k, [LB_DTYPE_Q4_K] = decode_q4_k, [LB_DTYPE_Q5_K] = decode_q5_k,
-        [LB_DTYPE_Q6_K] = decode_q6_k,
+        [LB_DTYPE_Q6_K] = decode_q6_k, [LB_DTYPE_MXFP4] = decode_mxfp4, [LB_DTYPE_NVFP4] = decode_nvfp4,
     };
     size_t elems = lb_dtype_block_elems(dtype), bytes = lb_dtype_block_bytes(dtype);
     for (size_t i = 0; i < count; i++)

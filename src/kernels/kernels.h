@@ -9,6 +9,7 @@
 
 #include "base/cpu.h"
 #include "base/error.h"
+#include "formats/format.h"
 #include "kernels/panel.h"
 
 typedef struct lb_kernels {

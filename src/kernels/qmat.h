@@ -7,6 +7,17 @@
  * Rows are interleaved by 16 and columns blocked by 32, so that a SIMD register holds many rows of a
  * few columns: no horizontal sums, and scales are vectors over rows. The last group of a row may be
  * short. Padding (rows to 16, columns to 32) exists in memory only.
+ *
+ * Block formats (formats/block_format.h) whose elements are small integers times a power of two are held the same
+ * way, with scales of one byte where the format has those:
+ *
+ *   format                bits   zero   code - zero is
+ *   mxint8 6 4, nvint4    b      2^(b-1)  the element
+ *   mxfp4, nvfp4          4      12       2 * the element (from the 4-bit code by a table of 16 bytes)
+ *   mxfp6-e2m3            7      60       8 * the element (a seventh bit instead of a table of 64)
+ *
+ * The other floats (E4M3, E5M2, E3M2) span too many binades for that. A scale is held for one step of those
+ * integers, a half or an eighth of the format's: exactly, unless it is no power of two and below 2^-122.
  */
 #ifndef LB_KERNELS_QMAT_H
 #define LB_KERNELS_QMAT_H
@@ -16,16 +27,27 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "formats/format.h"
 #include "kernels/kernels.h"
 
 enum { LB_QMAT_ROWS = 16, LB_QMAT_COLS = 32 };
 
 typedef struct lb_qmat lb_qmat;
 
+/* Whether a matrix can hold weights of `format`. */
+bool lb_qmat_holds(const lb_format *format);
+
+/* A matrix for weights of a format that it holds; format->tensor_scale must be bound. All its rows are to be
+ * set by lb_qmat_set_encoded. */
+lb_status lb_qmat_create_format(size_t rows, size_t cols, const lb_format *format, lb_qmat **out,
+                                lb_error *err);
+/* One row as the format encodes it: codes [cols], params [groups * format->params]. As set_row below. */
+void lb_qmat_set_encoded(lb_qmat *matrix, size_t row, const uint8_t *codes, const float *params);
+
 /* bits 2..8; group a multiple of 32, or 0 for one group per row. A symmetric matrix has one zero,
  * 2^(bits-1), for all groups and stores none. */
-lb_status lb_qmat_create(size_t rows, size_t cols, unsigned bits, size_t group, bool symmetric,
-                         lb_qmat **out, lb_error *err);
+lb_status lb_qmat_create(size_t rows, size_t cols, unsigned bits, size_t group, bool symmetric, lb_qmat **out,
+                         lb_error *err);
 void lb_qmat_destroy(lb_qmat *matrix);
 
 /* codes [cols], scales and zeros [groups] of one row. Scales must be exact in f16, zeros integers in
@@ -50,6 +72,12 @@ typedef struct lb_qvec lb_qvec;
 lb_status lb_qvec_create(size_t max_cols, lb_qvec **out, lb_error *err);
 void lb_qvec_destroy(lb_qvec *vector);
 void lb_qvec_set(const lb_kernels *kernels, lb_qvec *vector, const float *x, size_t cols);
+
+/* The vector as a block format of integers (mxint8, mxint6, mxint4, nvint4 by any scale rule) rounds it:
+ * exactly the codes and scales of lb_format_encode_row, where a tensor scale is bound to this vector alone.
+ * Other formats change nothing and give false: multiply in floats. So does mxint8 with its whole range. */
+bool lb_qvec_set_format(const lb_kernels *kernels, lb_qvec *vector, const lb_format *act, const float *x,
+                        size_t cols);
 
 /* y [rows] = W x. Threaded over blocks of rows; the same bits at any thread count, and the same bits
  * from every instruction set. */

@@ -7,9 +7,11 @@
 
 struct lb_qvec {
     size_t max_cols, cols; /* cols: as last set */
-    int8_t *codes;         /* [blocks * 32], zero beyond cols */
-    float *scales, *sums;  /* [blocks] */
-    int32_t *code_sums;    /* [blocks] */
+    bool halves; /* a scale per 16 entries, otherwise per 32 */
+    int8_t *codes; /* [blocks * 32], zero beyond cols */
+    float *scales; /* [blocks * 2] */
+    int32_t *code_sums; /* [blocks * 2] */
+    float *sums; /* [blocks] */
 };
 
 #endif

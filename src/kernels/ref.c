@@ -43,39 +43,90 @@ static float zero_of(const lb_qmat_panel *panel, size_t group, size_t row)
     return panel->zeros ? (float)panel->zeros[group * LB_PANEL_ROWS + row] : panel->zero;
 }
 
+static float scale_of(const lb_qmat_panel *panel, size_t group, size_t row)
+{
+    const size_t at = group * LB_PANEL_ROWS + row;
+    const uint8_t byte = ((const uint8_t *)panel->scales)[at];
+    switch (panel->scale_type) {
+    case LB_PANEL_F32:
+        return ((const float *)panel->scales)[at] * panel->factor;
+    case LB_PANEL_E8M0:
+        return lb_float_from_bits(byte ? (uint32_t)byte << 23 : UINT32_C(1) << 22) * panel->factor;
+    case LB_PANEL_E4M3:
+        return lb_f16_to_float((uint16_t)(byte << 7)) * panel->factor;
+    default:
+        return lb_f16_to_float(((const uint16_t *)panel->scales)[at]);
+    }
+}
+
+/* What a code stands for, before its zero is taken off. */
+static int32_t integer_at(const lb_qmat_panel *panel, size_t block, unsigned row, unsigned column)
+{
+    static const uint8_t e2m1[] = {LB_PANEL_E2M1};
+    const unsigned code =
+        code_at(panel->codes + block * panel->bits * LB_LINE_BYTES, panel->bits, row, column);
+    return panel->e2m1 ? e2m1[code] : (int32_t)code;
+}
+
+static int32_t half_sum(const lb_qmat_panel *panel, const lb_qvec_view *x, size_t half, unsigned row)
+{
+    const unsigned first = half % 2 * LB_PANEL_HALF;
+    int32_t sum = 0;
+    for (unsigned c = 0; c < LB_PANEL_HALF; c++)
+        sum += integer_at(panel, half / 2, row, first + c) * x->codes[half * LB_PANEL_HALF + c];
+    return sum;
+}
+
+static float row_of_groups(const lb_qmat_panel *panel, const lb_qvec_view *x, unsigned row)
+{
+    float total = 0.0f;
+    size_t group = 0;
+    for (size_t first = 0; first < panel->col_blocks; first = group_end(panel, first), group++) {
+        float sum = 0.0f, x_sum = 0.0f;
+        for (size_t b = first; b < group_end(panel, first); b++) {
+            const int32_t low = half_sum(panel, x, 2 * b, row), high = half_sum(panel, x, 2 * b + 1, row);
+            if (x->halves) {
+                sum += (float)low * x->scales[2 * b];
+                sum += (float)high * x->scales[2 * b + 1];
+            } else {
+                sum += (float)(low + high) * x->scales[2 * b];
+            }
+            x_sum += x->sums[b];
+        }
+        total += scale_of(panel, group, row) * (sum - zero_of(panel, group, row) * x_sum);
+    }
+    return total;
+}
+
+static float row_of_blocks(const lb_qmat_panel *panel, const lb_qvec_view *x, unsigned row)
+{
+    float total = 0.0f;
+    for (size_t h = 0; h < 2 * panel->col_blocks; h++) {
+        const int32_t zero = (int32_t)panel->zero;
+        int32_t sum = half_sum(panel, x, h, row) - zero * x->code_sums[h];
+        if (!panel->halves && !x->halves) {
+            h++;
+            sum += half_sum(panel, x, h, row) - zero * x->code_sums[h];
+        }
+        total += scale_of(panel, panel->halves ? h : h / 2, row) * ((float)sum * x->scales[h]);
+    }
+    return total;
+}
+
 static void qmat_times(const lb_qmat_panel *panel, const lb_qvec_view *x, float *y)
 {
-    const size_t block_bytes = (size_t)panel->bits * LB_LINE_BYTES;
-    for (unsigned row = 0; row < LB_PANEL_ROWS; row++) {
-        float total = 0.0f;
-        size_t group = 0;
-        for (size_t first = 0; first < panel->col_blocks; first = group_end(panel, first), group++) {
-            float sum = 0.0f, x_sum = 0.0f;
-            for (size_t b = first; b < group_end(panel, first); b++) {
-                int32_t integer_sum = 0;
-                for (unsigned c = 0; c < LB_PANEL_COLS; c++)
-                    integer_sum += (int32_t)code_at(panel->codes + b * block_bytes, panel->bits, row, c) *
-                                   x->codes[b * LB_PANEL_COLS + c];
-                sum += (float)integer_sum * x->scales[b];
-                x_sum += x->sums[b];
-            }
-            float scale = lb_f16_to_float(panel->scales[group * LB_PANEL_ROWS + row]);
-            total += scale * (sum - zero_of(panel, group, row) * x_sum);
-        }
-        y[row] = total;
-    }
+    for (unsigned row = 0; row < LB_PANEL_ROWS; row++)
+        y[row] = panel->blocked ? row_of_blocks(panel, x, row) : row_of_groups(panel, x, row);
 }
 
 static void qmat_dequantize(const lb_qmat_panel *panel, size_t first, size_t count, size_t cols, float *out)
 {
-    const size_t block_bytes = (size_t)panel->bits * LB_LINE_BYTES;
     for (size_t row = first; row < first + count; row++, out += cols) {
         for (size_t c = 0; c < cols; c++) {
-            size_t block = c / LB_PANEL_COLS, group = block / panel->group_blocks;
-            unsigned code = code_at(panel->codes + block * block_bytes, panel->bits, (unsigned)row,
-                                    (unsigned)(c % LB_PANEL_COLS));
-            float scale = lb_f16_to_float(panel->scales[group * LB_PANEL_ROWS + row]);
-            out[c] = scale * ((float)code - zero_of(panel, group, row));
+            const size_t block = c / LB_PANEL_COLS;
+            const size_t group = panel->halves ? c / LB_PANEL_HALF : block / panel->group_blocks;
+            const int32_t integer = integer_at(panel, block, (unsigned)row, (unsigned)(c % LB_PANEL_COLS));
+            out[c] = scale_of(panel, group, row) * ((float)integer - zero_of(panel, group, row));
         }
     }
 }
@@ -90,13 +141,13 @@ static void qvec_encode(const float *x, size_t blocks, int8_t *codes, float *sca
                 largest = magnitude;
         }
         float scale = (largest < FLT_MAX ? largest : FLT_MAX) / 127.0f;
-        scales[b] = 0.0f;
-        code_sums[b] = 0;
+        scales[2 * b] = scales[2 * b + 1] = 0.0f;
+        code_sums[2 * b] = code_sums[2 * b + 1] = 0;
         memset(codes, 0, LB_PANEL_COLS);
         if (!(scale >= FLT_MIN))
             continue;
         float inverse = 1.0f / scale;
-        scales[b] = scale;
+        scales[2 * b] = scales[2 * b + 1] = scale;
         for (unsigned i = 0; i < LB_PANEL_COLS; i++) {
             float scaled = x[i] * inverse;
             if (!(scaled == scaled))
@@ -106,7 +157,7 @@ static void qvec_encode(const float *x, size_t blocks, int8_t *codes, float *sca
             if (scaled < -127.0f)
                 scaled = -127.0f;
             codes[i] = (int8_t)lrintf(scaled);
-            code_sums[b] += codes[i];
+            code_sums[2 * b + i / LB_PANEL_HALF] += codes[i];
         }
     }
 }

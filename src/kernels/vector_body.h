@@ -95,9 +95,66 @@ static void softmax(float *x, size_t n)
         x[i] *= scale;
 }
 
+/* y_i = x_i s w_i with s = (mean x^2 + eps)^(-1/2), so dx_i = s (w_i d_i - x_i s^2 mean(x w d)). */
+static void rms_norm_grad(const float *x, const float *weight, const float *d, size_t n, float eps,
+                          const float *plus, float *dx, float *dweight)
+{
+    float squares[LANES] = {0}, products[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t k = 0; k < LANES; k++)
+            squares[k] += x[i + k] * x[i + k];
+    for (; i < n; i++)
+        squares[i % LANES] += x[i] * x[i];
+    for (i = 0; i + LANES <= n; i += LANES)
+        for (size_t k = 0; k < LANES; k++)
+            products[k] += x[i + k] * weight[i + k] * d[i + k];
+    for (; i < n; i++)
+        products[i % LANES] += x[i] * weight[i] * d[i];
+    const float s = 1.0f / sqrtf(join(squares) / (float)n + eps);
+    const float back = s * s * (join(products) / (float)n);
+    for (i = 0; dweight && i < n; i++)
+        dweight[i] += x[i] * s * d[i];
+    if (plus)
+        for (i = 0; i < n; i++)
+            dx[i] = plus[i] + s * (weight[i] * d[i] - x[i] * back);
+    else
+        for (i = 0; i < n; i++)
+            dx[i] = s * (weight[i] * d[i] - x[i] * back);
+}
+
+static void silu_mul_grad(const float *gate, const float *up, const float *d, size_t n, float *dgate,
+                          float *dup)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float g = gate[i], u = up[i], out = d[i];
+        const float sigmoid = 1.0f / (1.0f + exp_within(-g));
+        dgate[i] = out * u * (sigmoid * (1.0f + g * (1.0f - sigmoid)));
+        dup[i] = out * (g * sigmoid);
+    }
+}
+
+/* p_i = e^x_i / sum, so dx_i = p_i (d_i - sum_j p_j d_j). */
+static void softmax_grad(const float *p, float *d, size_t n)
+{
+    float lanes[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t k = 0; k < LANES; k++)
+            lanes[k] += p[i + k] * d[i + k];
+    for (; i < n; i++)
+        lanes[i % LANES] += p[i] * d[i];
+    const float mean = join(lanes);
+    for (i = 0; i < n; i++)
+        d[i] = p[i] * (d[i] - mean);
+}
+
 void LB_FILL_VECTOR(lb_kernels *table)
 {
     table->rms_norm = rms_norm;
     table->silu_mul = silu_mul;
     table->softmax = softmax;
+    table->rms_norm_grad = rms_norm_grad;
+    table->silu_mul_grad = silu_mul_grad;
+    table->softmax_grad = softmax_grad;
 }

@@ -28,6 +28,11 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+static size_t tiles(size_t n, size_t tile)
+{
+    return (n + tile - 1) / tile;
+}
+
 static void product_tile(void *arg, size_t begin, size_t end)
 {
     const product *p = arg;
@@ -42,16 +47,22 @@ static void product_tile(void *arg, size_t begin, size_t end)
     }
 }
 
-static void multiply(product *p)
+/* Tiles large enough that BLAS's packing of operands stays a small share. */
+enum { TILE_ROWS = 256, TILE_COLS = 1536 };
+
+static void multiply_by(product *p, size_t tile_rows, size_t tile_cols)
 {
-    /* Tiles large enough that BLAS's packing of operands stays a small share. */
-    enum { TILE_ROWS = 256, TILE_COLS = 1536 };
     if (p->m == 0 || p->n == 0)
         return;
-    p->tile_rows = TILE_ROWS;
-    p->tile_cols = TILE_COLS;
-    p->tiles_across = (p->n + TILE_COLS - 1) / TILE_COLS;
-    lb_parallel_for((p->m + TILE_ROWS - 1) / TILE_ROWS * p->tiles_across, 1, product_tile, p);
+    p->tile_rows = tile_rows;
+    p->tile_cols = tile_cols;
+    p->tiles_across = tiles(p->n, tile_cols);
+    lb_parallel_for(tiles(p->m, tile_rows) * p->tiles_across, 1, product_tile, p);
+}
+
+static void multiply(product *p)
+{
+    multiply_by(p, TILE_ROWS, TILE_COLS);
 }
 
 void lb_gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb,
@@ -76,6 +87,55 @@ void lb_gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda, const 
 {
     product p = {.m = m, .n = n, .k = k, .lda = lda, .ldb = ldb, .ldc = ldc, .a = a, .b = b, .c = c};
     multiply(&p);
+}
+
+void lb_gemm_nn_add(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb,
+                    float *c, size_t ldc)
+{
+    /* A head's gradient is a small matrix with a sum over the vocabulary: there tiles must be smaller for
+     * there to be several. */
+    enum { FEW_TILES = 8, SMALL_ROWS = 64, SMALL_COLS = 256 };
+    const bool few = tiles(m, TILE_ROWS) * tiles(n, TILE_COLS) < FEW_TILES;
+    product p = {
+        .m = m, .n = n, .k = k, .lda = lda, .ldb = ldb, .ldc = ldc, .a = a, .b = b, .beta = 1.0f, .c = c};
+    multiply_by(&p, few ? SMALL_ROWS : TILE_ROWS, few ? SMALL_COLS : TILE_COLS);
+}
+
+enum { TN_ROWS = 192, TN_COLS = 768 };
+
+typedef struct tn_batch {
+    const lb_gemm_tn *products;
+} tn_batch;
+
+static size_t tn_tiles(const lb_gemm_tn *p)
+{
+    return tiles(p->m, TN_ROWS) * tiles(p->n, TN_COLS);
+}
+
+static void tn_tile(void *arg, size_t begin, size_t end)
+{
+    const tn_batch *batch = arg;
+    lb_blas_prepare();
+    for (size_t index = begin; index < end; index++) {
+        const lb_gemm_tn *p = batch->products;
+        size_t tile = index;
+        for (; tile >= tn_tiles(p); p++)
+            tile -= tn_tiles(p);
+        const size_t across = tiles(p->n, TN_COLS);
+        const size_t row = tile / across * TN_ROWS, col = tile % across * TN_COLS;
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)least(TN_ROWS, p->m - row),
+                    (int)least(TN_COLS, p->n - col), (int)p->k, 1.0f, p->a + row, (int)p->m, p->b + col,
+                    (int)p->n, 1.0f, p->c + row * p->n + col, (int)p->n);
+    }
+}
+
+void lb_gemm_tn_add(const lb_gemm_tn *products, size_t count)
+{
+    tn_batch batch = {.products = products};
+    size_t total = 0;
+    for (size_t i = 0; i < count; i++)
+        total += tn_tiles(&products[i]);
+    lb_parallel_for(total, 1, tn_tile, &batch);
 }
 
 typedef struct gram {
@@ -110,7 +170,7 @@ static void gram_add(gram *g)
 {
     if (g->m == 0 || g->n == 0)
         return;
-    g->tiles = (g->n + GRAM_TILE - 1) / GRAM_TILE;
+    g->tiles = tiles(g->n, GRAM_TILE);
     lb_parallel_for(g->tiles * g->tiles, 1, gram_tile, g);
 }
 

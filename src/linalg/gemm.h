@@ -18,6 +18,20 @@ void lb_gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const 
 void lb_gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb,
                 float *c, size_t ldc);
 
+/* C [m, n] += A [m, k] * B [k, n]. */
+void lb_gemm_nn_add(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb,
+                    float *c, size_t ldc);
+
+/* One product of several: C [m, n] += A [k, m]^T * B [k, n]. */
+typedef struct lb_gemm_tn {
+    size_t m, n, k;
+    const float *a, *b;
+    float *c;
+} lb_gemm_tn;
+
+/* All of them in one loop, so that threads wait for each other only once. No two C may overlap. */
+void lb_gemm_tn_add(const lb_gemm_tn *products, size_t count);
+
 /* H [n, n] += X [m, n]^T Y [m, n]. */
 void lb_cross_add(size_t m, size_t n, const float *x, const float *y, float *h);
 

@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "kernels/cast.h"
 
 enum { ROWS_PER_CHUNK = 32 };
 
@@ -131,69 +132,61 @@ static void norm_tokens(const lb_stage_context *c, const float *x, const float *
     lb_parallel_for(tokens, ROWS_PER_CHUNK, norm_rows, &j);
 }
 
-typedef struct round_job {
-    const lb_format *format;
-    float *x;
-    size_t width;
-    uint8_t *codes;
-    float *params;
-} round_job;
-
-static void round_rows(void *arg, size_t begin, size_t end)
+/* x [tokens, width] made what the layers of a stage see. */
+static lb_status prepare(const lb_stage_context *c, lb_stage stage, float *x, size_t tokens, lb_error *err)
 {
-    const round_job *j = arg;
-    const size_t groups = lb_format_groups(j->format, j->width);
-    for (size_t t = begin; t < end; t++) {
-        uint8_t *codes = j->codes + begin * j->width;
-        float *params = j->params + begin * groups * j->format->params;
-        float *row = j->x + t * j->width;
-        lb_format_encode_row(j->format, row, NULL, j->width, LB_FIT_RANGE, codes, params);
-        lb_format_decode_row(j->format, codes, params, j->width, row);
+    if (tokens > 1)
+        return lb_inputs_prepare(c->kernels, c->inputs, stage, x, tokens, err);
+    lb_inputs_rotate(c->kernels, c->inputs, stage, x, tokens);
+    return LB_OK;
+}
+
+/* Layers of one token: a rounded input has codes, which integer layers multiply as they are. */
+static lb_status decode_linears(const lb_stage_context *c, unsigned first, unsigned last, float *x,
+                                float *const *outs, lb_error *err)
+{
+    const lb_linear *linears = c->block->linear;
+    const bool rounds = lb_inputs_round(c->inputs);
+    bool is_set = false;
+    if (rounds) {
+        const lb_format *act = &c->inputs->act;
+        is_set = lb_qvec_set_format(c->kernels, c->ws->vector, act, x, linears[first].cols);
+        LB_TRY(lb_cast_rows(c->kernels, act, true, x, 1, linears[first].cols, err));
     }
-}
-
-/* The input of linear layers as they will see it: rounded, when activations are quantized. */
-static lb_status round_input(const lb_stage_context *c, float *x, size_t tokens, size_t width, lb_error *err)
-{
-    const lb_format *f = c->ws->act;
-    if (!f || lb_format_is_float(f))
-        return LB_OK;
-    round_job j = {.format = f, .x = x, .width = width};
-    j.codes = lb_alloc(tokens, width);
-    j.params = lb_alloc(tokens * lb_format_groups(f, width), f->params * sizeof *j.params);
-    const bool ready = j.codes && j.params;
-    if (ready)
-        lb_parallel_for(tokens, ROWS_PER_CHUNK, round_rows, &j);
-    lb_free(j.codes);
-    lb_free(j.params);
-    return ready ? LB_OK : lb_fail(err, LB_ENOMEM, "activations: no memory to round %zu tokens", tokens);
-}
-
-/* Linear layers `first` .. `last`, which share the input x [tokens, cols], into outs[]. */
-static lb_status apply_linears(const lb_stage_context *c, unsigned first, unsigned last, const float *x,
-                               size_t tokens, float *const *outs, lb_error *err)
-{
     for (unsigned which = first; which <= last; which++) {
-        const lb_linear *l = &c->block->linear[which];
-        if (tokens == 1)
-            lb_linear_decode(c->kernels, l, x, c->ws->vector,
-                             which != first && c->block->linear[first].quantized, outs[which - first]);
-        else
-            LB_TRY(lb_linear_apply(c->kernels, l, x, tokens, outs[which - first], err));
+        const lb_linear *l = &linears[which];
+        if (l->quantized && rounds && !is_set) {
+            LB_TRY(lb_linear_apply(c->kernels, l, x, 1, outs[which - first], err));
+        } else {
+            lb_linear_decode(c->kernels, l, x, c->ws->vector, is_set, outs[which - first]);
+            is_set = is_set || l->quantized;
+        }
     }
     return LB_OK;
 }
 
-void lb_block_attention_input(const lb_stage_context *c, const float *x, size_t tokens)
+/* Linear layers `first` .. `last`, which share the input x [tokens, cols], into outs[]. */
+static lb_status apply_linears(const lb_stage_context *c, unsigned first, unsigned last, float *x,
+                               size_t tokens, float *const *outs, lb_error *err)
 {
-    norm_tokens(c, x, c->block->attn_norm, tokens);
+    if (tokens == 1)
+        return decode_linears(c, first, last, x, outs, err);
+    for (unsigned which = first; which <= last; which++)
+        LB_TRY(lb_linear_apply(c->kernels, &c->block->linear[which], x, tokens, outs[which - first], err));
+    return LB_OK;
 }
 
-static void norm_heads(const row_job *j, const float *weight, size_t heads, float *x)
+lb_status lb_block_attention_input(const lb_stage_context *c, const float *x, size_t tokens, lb_error *err)
+{
+    norm_tokens(c, x, c->block->attn_norm, tokens);
+    return prepare(c, LB_STAGE_QKV, c->ws->h, tokens, err);
+}
+
+static void norm_heads(const row_job *j, const float *weight, size_t heads, const float *x, float *out)
 {
     const size_t dim = j->c->config->head_dim;
     for (size_t h = 0; h < heads; h++)
-        j->c->kernels->rms_norm(x + h * dim, weight, dim, (float)j->c->config->norm_eps, x + h * dim);
+        j->c->kernels->rms_norm(x + h * dim, weight, dim, (float)j->c->config->norm_eps, out + h * dim);
 }
 
 static void rotate_rows(void *arg, size_t begin, size_t end)
@@ -201,12 +194,14 @@ static void rotate_rows(void *arg, size_t begin, size_t end)
     const row_job *j = arg;
     const lb_config *config = j->c->config;
     const lb_block *block = j->c->block;
+    const lb_workspace *ws = j->c->ws;
     for (size_t t = begin; t < end; t++) {
-        float *q = j->c->ws->q + t * config->heads * config->head_dim;
-        float *k = j->k + t * config->kv_heads * config->head_dim;
+        const size_t q_at = t * config->heads * config->head_dim,
+                     k_at = t * config->kv_heads * config->head_dim;
+        float *q = ws->q + q_at, *k = j->k + k_at;
         if (config->qk_norm) {
-            norm_heads(j, block->q_norm, config->heads, q);
-            norm_heads(j, block->k_norm, config->kv_heads, k);
+            norm_heads(j, block->q_norm, config->heads, ws->raw_q ? ws->raw_q + q_at : q, q);
+            norm_heads(j, block->k_norm, config->kv_heads, ws->raw_k ? ws->raw_k + k_at : k, k);
         }
         const size_t position = j->first_position + t % j->sequence_tokens;
         lb_rope_rotate(j->c->rope, position, config->heads, q);
@@ -217,8 +212,7 @@ static void rotate_rows(void *arg, size_t begin, size_t end)
 lb_status lb_block_project(const lb_stage_context *c, size_t tokens, size_t sequence_tokens,
                            size_t first_position, float *k, float *v, lb_error *err)
 {
-    float *const outs[] = {c->ws->q, k, v};
-    LB_TRY(round_input(c, c->ws->h, tokens, c->config->hidden, err));
+    float *const outs[] = {c->ws->raw_q ? c->ws->raw_q : c->ws->q, c->ws->raw_k ? c->ws->raw_k : k, v};
     LB_TRY(apply_linears(c, LB_LINEAR_Q, LB_LINEAR_V, c->ws->h, tokens, outs, err));
     row_job j = {.c = c, .k = k, .sequence_tokens = sequence_tokens, .first_position = first_position};
     lb_parallel_for(tokens, ROWS_PER_CHUNK, rotate_rows, &j);
@@ -232,7 +226,12 @@ lb_status lb_block_attend(const lb_stage_context *c, size_t sequences, size_t se
     lb_attention_input in = {
         .q = ws->q, .k = ws->k, .v = ws->v, .sequences = sequences, .tokens = sequence_tokens, .past = 0};
     LB_TRY(lb_attention(c->kernels, c->config, &in, ws->a, err));
-    return round_input(c, ws->a, sequences * sequence_tokens, c->config->heads * c->config->head_dim, err);
+    return lb_block_attention_result(c, sequences * sequence_tokens, err);
+}
+
+lb_status lb_block_attention_result(const lb_stage_context *c, size_t tokens, lb_error *err)
+{
+    return prepare(c, LB_STAGE_O, c->ws->a, tokens, err);
 }
 
 static void add(float *x, const float *y, size_t n)
@@ -241,7 +240,7 @@ static void add(float *x, const float *y, size_t n)
         x[i] += y[i];
 }
 
-lb_status lb_block_attention_output(const lb_stage_context *c, const float *a, float *x, size_t tokens,
+lb_status lb_block_attention_output(const lb_stage_context *c, float *a, float *x, size_t tokens,
                                     lb_error *err)
 {
     float *const outs[] = {c->ws->y};
@@ -250,26 +249,27 @@ lb_status lb_block_attention_output(const lb_stage_context *c, const float *a, f
     return LB_OK;
 }
 
-void lb_block_ffn_input(const lb_stage_context *c, const float *x, size_t tokens)
+lb_status lb_block_ffn_input(const lb_stage_context *c, const float *x, size_t tokens, lb_error *err)
 {
     norm_tokens(c, x, c->block->ffn_norm, tokens);
+    return prepare(c, LB_STAGE_GATE_UP, c->ws->h, tokens, err);
 }
 
 static void activate_rows(void *arg, size_t begin, size_t end)
 {
     const lb_stage_context *c = arg;
     const size_t at = begin * c->config->ffn;
-    c->kernels->silu_mul(c->ws->gate + at, c->ws->m + at, (end - begin) * c->config->ffn, c->ws->m + at);
+    const float *up = c->ws->up ? c->ws->up : c->ws->m;
+    c->kernels->silu_mul(c->ws->gate + at, up + at, (end - begin) * c->config->ffn, c->ws->m + at);
 }
 
 lb_status lb_block_ffn_inner(const lb_stage_context *c, size_t tokens, lb_error *err)
 {
-    float *const outs[] = {c->ws->gate, c->ws->m};
-    LB_TRY(round_input(c, c->ws->h, tokens, c->config->hidden, err));
+    float *const outs[] = {c->ws->gate, c->ws->up ? c->ws->up : c->ws->m};
     LB_TRY(apply_linears(c, LB_LINEAR_GATE, LB_LINEAR_UP, c->ws->h, tokens, outs, err));
     lb_stage_context copy = *c;
     lb_parallel_for(tokens, ROWS_PER_CHUNK, activate_rows, &copy);
-    return round_input(c, c->ws->m, tokens, c->config->ffn, err);
+    return prepare(c, LB_STAGE_DOWN, c->ws->m, tokens, err);
 }
 
 lb_status lb_block_ffn_output(const lb_stage_context *c, float *x, size_t tokens, lb_error *err)
@@ -282,7 +282,7 @@ lb_status lb_block_ffn_output(const lb_stage_context *c, float *x, size_t tokens
 
 static lb_status feed_forward(const lb_stage_context *c, float *x, size_t tokens, lb_error *err)
 {
-    lb_block_ffn_input(c, x, tokens);
+    LB_TRY(lb_block_ffn_input(c, x, tokens, err));
     LB_TRY(lb_block_ffn_inner(c, tokens, err));
     return lb_block_ffn_output(c, x, tokens, err);
 }
@@ -291,7 +291,7 @@ lb_status lb_block_forward(const lb_stage_context *c, float *x, size_t sequences
                            lb_error *err)
 {
     const size_t tokens = sequences * sequence_tokens;
-    lb_block_attention_input(c, x, tokens);
+    LB_TRY(lb_block_attention_input(c, x, tokens, err));
     LB_TRY(lb_block_attend(c, sequences, sequence_tokens, err));
     LB_TRY(lb_block_attention_output(c, c->ws->a, x, tokens, err));
     return feed_forward(c, x, tokens, err);
@@ -301,11 +301,11 @@ lb_status lb_block_continue(const lb_stage_context *c, float *x, size_t tokens, 
                             float *v, lb_error *err)
 {
     const size_t kv_width = c->config->kv_heads * c->config->head_dim;
-    lb_block_attention_input(c, x, tokens);
+    LB_TRY(lb_block_attention_input(c, x, tokens, err));
     LB_TRY(lb_block_project(c, tokens, tokens, past, k + past * kv_width, v + past * kv_width, err));
     lb_attention_input in = {.q = c->ws->q, .k = k, .v = v, .sequences = 1, .tokens = tokens, .past = past};
     LB_TRY(lb_attention(c->kernels, c->config, &in, c->ws->a, err));
-    LB_TRY(round_input(c, c->ws->a, tokens, c->config->heads * c->config->head_dim, err));
+    LB_TRY(lb_block_attention_result(c, tokens, err));
     LB_TRY(lb_block_attention_output(c, c->ws->a, x, tokens, err));
     return feed_forward(c, x, tokens, err);
 }

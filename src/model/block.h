@@ -13,6 +13,7 @@
 #define LB_MODEL_BLOCK_H
 
 #include "model/attention.h"
+#include "model/inputs.h"
 #include "model/linear.h"
 #include "model/rope.h"
 
@@ -35,7 +36,9 @@ typedef struct lb_workspace {
     float *m; /* [max_tokens, ffn]: the input of down */
     float *y; /* [max_tokens, hidden]: a stage's output before it is added to x */
     lb_qvec *vector; /* for decoding one token */
-    const lb_format *act; /* round linear inputs to this format first; NULL: do not */
+    /* What the backward pass wants to see (block_trace.h); lb_workspace_create leaves them NULL. */
+    float *up; /* [max_tokens, ffn]: the output of up, which otherwise m is made from in place */
+    float *raw_q, *raw_k; /* as q and k: before their heads are normalized */
 } lb_workspace;
 
 lb_status lb_workspace_create(const lb_config *config, size_t max_tokens, lb_workspace *out, lb_error *err);
@@ -48,22 +51,28 @@ typedef struct lb_stage_context {
     const lb_config *config;
     const lb_rope *rope;
     const lb_block *block;
+    const lb_inputs *inputs; /* what linear layers see of their inputs; NULL: all, as it is */
     lb_workspace *ws;
 } lb_stage_context;
 
-/* x [tokens, hidden] -> ws->h, the input of q, k and v. */
-void lb_block_attention_input(const lb_stage_context *c, const float *x, size_t tokens);
+/* Inputs of linear layers are rotated and rounded as c->inputs says by the function that makes them (a
+ * single token's are rounded by the layers themselves, which may take the codes).
+ *
+ * x [tokens, hidden] -> ws->h, the input of q, k and v. */
+lb_status lb_block_attention_input(const lb_stage_context *c, const float *x, size_t tokens, lb_error *err);
 /* ws->h -> ws->q, and keys and values of the new tokens into k and v [tokens, kv_heads * head_dim]
  * (rotated; token t has position first_position + t % sequence_tokens). */
 lb_status lb_block_project(const lb_stage_context *c, size_t tokens, size_t sequence_tokens,
                            size_t first_position, float *k, float *v, lb_error *err);
+/* What attention put into ws->a made the input of o. */
+lb_status lb_block_attention_result(const lb_stage_context *c, size_t tokens, lb_error *err);
 /* ws->h -> ws->a, the input of o, for whole sequences. */
 lb_status lb_block_attend(const lb_stage_context *c, size_t sequences, size_t sequence_tokens, lb_error *err);
-/* ws->a (or another `a` of that shape) -> x += o(a). */
-lb_status lb_block_attention_output(const lb_stage_context *c, const float *a, float *x, size_t tokens,
+/* ws->a (or another `a` of that shape, which a single token's rounding changes) -> x += o(a). */
+lb_status lb_block_attention_output(const lb_stage_context *c, float *a, float *x, size_t tokens,
                                     lb_error *err);
 /* x -> ws->h, the input of gate and up. */
-void lb_block_ffn_input(const lb_stage_context *c, const float *x, size_t tokens);
+lb_status lb_block_ffn_input(const lb_stage_context *c, const float *x, size_t tokens, lb_error *err);
 /* ws->h -> ws->m, the input of down. */
 lb_status lb_block_ffn_inner(const lb_stage_context *c, size_t tokens, lb_error *err);
 /* ws->m -> x += down(m). */

@@ -7,7 +7,7 @@
 #include "base/alloc.h"
 #include "base/half.h"
 #include "base/thread.h"
-#include "formats/int.h"
+#include "kernels/cast.h"
 #include "linalg/gemm.h"
 
 enum { READ_ROWS = 64 };
@@ -35,64 +35,132 @@ static void read_float_rows(void *arg, size_t begin, size_t end)
         note_failure(r, &err);
 }
 
-static void read_quantized_rows(void *arg, size_t begin, size_t end)
+static lb_status failure_of(reader *r, lb_error *err)
 {
-    reader *r = arg;
-    const lb_format *f = &r->weight->format;
-    const size_t groups = lb_format_groups(f, r->weight->cols);
-    lb_error err = {0};
-    uint8_t *codes = lb_alloc(r->weight->cols, 1);
-    float *params = lb_alloc(groups * (f->params + 2), sizeof *params);
-    lb_status st =
-        codes && params ? LB_OK : lb_fail(&err, LB_ENOMEM, "%s: no memory for a row", r->weight->name);
-    for (size_t row = begin; st == LB_OK && row < end; row++) {
-        float *scales = params + groups * f->params, *zeros = scales + groups;
-        st = lb_weight_unpack_row(r->weight, row, codes, params, &err);
-        for (size_t g = 0; st == LB_OK && g < groups; g++) {
-            scales[g] = params[g * f->params + LB_INT_SCALE];
-            zeros[g] = params[g * f->params + LB_INT_ZERO];
-        }
-        if (st == LB_OK)
-            lb_qmat_set_row(r->linear->quantized, row, codes, scales, f->symmetric ? NULL : zeros);
-    }
-    if (st != LB_OK)
-        note_failure(r, &err);
-    lb_free(codes);
-    lb_free(params);
+    if (!atomic_load(&r->failed))
+        return LB_OK;
+    if (err)
+        *err = r->err;
+    return r->err.status;
 }
 
-static size_t dense_bytes(lb_dense_type type)
+/* ---- Rows of codes ----------------------------------------------------------------------------------- */
+
+typedef struct builder {
+    reader r; /* weight is NULL */
+    const lb_format *format;
+    const char *name;
+    lb_row_source source;
+    const void *context;
+    atomic_int inexact; /* a value did not fit bfloat16 */
+} builder;
+
+/* Whether all of them are exact. */
+static bool to_bf16(const float *w, size_t n, uint16_t *out)
 {
-    return type == LB_DENSE_F32 ? 4 : 2;
+    uint32_t lost = 0;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t bits = lb_float_bits(w[i]);
+        lost |= bits & 0xffffu;
+        out[i] = (uint16_t)(bits >> 16);
+    }
+    return lost == 0;
 }
+
+static void store_row(builder *b, size_t row, const uint8_t *codes, const float *params, float *scratch)
+{
+    const lb_linear *l = b->r.linear;
+    if (l->quantized) {
+        lb_qmat_set_encoded(l->quantized, row, codes, params);
+    } else if (l->type == LB_DENSE_F32) {
+        lb_format_decode_row(b->format, codes, params, l->cols, (float *)l->dense + row * l->cols);
+    } else {
+        lb_format_decode_row(b->format, codes, params, l->cols, scratch);
+        if (!to_bf16(scratch, l->cols, (uint16_t *)l->dense + row * l->cols))
+            atomic_store(&b->inexact, 1);
+    }
+}
+
+static void build_rows(void *arg, size_t begin, size_t end)
+{
+    builder *b = arg;
+    const size_t cols = b->r.linear->cols, params_n = lb_format_groups(b->format, cols) * b->format->params;
+    lb_error err = {0};
+    uint8_t *codes = lb_alloc(cols, 1);
+    float *scratch = lb_alloc(cols + params_n, sizeof *scratch);
+    lb_status st = codes && scratch ? LB_OK : lb_fail(&err, LB_ENOMEM, "%s: no memory for a row", b->name);
+    for (size_t row = begin; st == LB_OK && row < end; row++) {
+        st = b->source(b->context, row, scratch, codes, scratch + cols, &err);
+        if (st == LB_OK)
+            store_row(b, row, codes, scratch + cols, scratch);
+    }
+    if (st != LB_OK)
+        note_failure(&b->r, &err);
+    lb_free(codes);
+    lb_free(scratch);
+}
+
+static lb_status build(builder *b, lb_dense_type type, lb_error *err)
+{
+    lb_linear *l = b->r.linear;
+    l->type = type;
+    if (lb_qmat_holds(b->format))
+        LB_TRY(lb_qmat_create_format(l->rows, l->cols, b->format, &l->quantized, err));
+    else
+        LB_TRY(lb_alloc_array(&l->dense, l->rows * l->cols, lb_dense_size(type), b->name, err));
+    lb_parallel_for(l->rows, READ_ROWS, build_rows, b); /* a multiple of LB_QMAT_ROWS */
+    return failure_of(&b->r, err);
+}
+
+lb_status lb_linear_build(const lb_format *format, size_t rows, size_t cols, const char *name,
+                          lb_row_source source, const void *context, lb_linear *out, lb_error *err)
+{
+    lb_linear l = {.rows = rows, .cols = cols, .encoded = true};
+    builder b = {.r = {.linear = &l}, .format = format, .name = name, .source = source, .context = context};
+    /* Elements have few bits: times a power of two they fit bfloat16 unless they leave its range. */
+    const bool narrow =
+        format->element && format->rule != LB_SCALE_EXACT && format->rule != LB_SCALE_TWO_LEVEL;
+    lb_status st = build(&b, narrow ? LB_DENSE_BF16 : LB_DENSE_F32, err);
+    if (st == LB_OK && atomic_load(&b.inexact)) {
+        lb_free(l.dense);
+        l.dense = NULL;
+        st = build(&b, LB_DENSE_F32, err);
+    }
+    if (st == LB_OK)
+        *out = l;
+    else
+        lb_linear_free(&l);
+    return st;
+}
+
+static lb_status unpack_row(const void *context, size_t row, float *scratch, uint8_t *codes, float *params,
+                            lb_error *err)
+{
+    (void)scratch;
+    return lb_weight_unpack_row(context, row, codes, params, err);
+}
+
+/* ---- Loading ----------------------------------------------------------------------------------------- */
 
 static lb_status load_matrix(const lb_weight *weight, lb_load how, lb_linear *l, lb_error *err)
 {
+    if (how == LB_LOAD_NATIVE && weight->part_count > 0)
+        return lb_linear_build(&weight->format, weight->rows, weight->cols, weight->name, unpack_row, weight,
+                               l, err);
     reader r = {.weight = weight, .linear = l};
     const lb_dtype stored = weight->tensor ? weight->tensor->dtype : LB_DTYPE_U8;
     /* Rows that GGUF stores in another order are put right by reading them, not by copying. */
     const bool halves =
         (stored == LB_DTYPE_F16 || stored == LB_DTYPE_BF16) && !weight->tensor->interleaved_heads;
-    if (how == LB_LOAD_NATIVE && weight->part_count > 0 && weight->format.ops == &lb_int_format) {
-        const lb_format *f = &weight->format;
-        LB_TRY(lb_qmat_create(l->rows, l->cols, f->bits, f->group, f->symmetric, &l->quantized, err));
-        lb_parallel_for(l->rows, READ_ROWS, read_quantized_rows, &r); /* a multiple of LB_QMAT_ROWS */
-    } else {
-        l->type = how == LB_LOAD_FLOAT || !halves ? LB_DENSE_F32
-                  : stored == LB_DTYPE_F16        ? LB_DENSE_F16
-                                                  : LB_DENSE_BF16;
-        LB_TRY(lb_alloc_array(&l->dense, l->rows * l->cols, dense_bytes(l->type), weight->name, err));
-        if (l->type == LB_DENSE_F32)
-            lb_parallel_for(l->rows, READ_ROWS, read_float_rows, &r);
-        else
-            memcpy(l->dense, weight->tensor->data, weight->tensor->bytes);
-    }
-    if (atomic_load(&r.failed)) {
-        if (err)
-            *err = r.err;
-        return r.err.status;
-    }
-    return LB_OK;
+    l->type = how == LB_LOAD_FLOAT || !halves ? LB_DENSE_F32
+              : stored == LB_DTYPE_F16        ? LB_DENSE_F16
+                                              : LB_DENSE_BF16;
+    LB_TRY(lb_alloc_array(&l->dense, l->rows * l->cols, lb_dense_size(l->type), weight->name, err));
+    if (l->type == LB_DENSE_F32)
+        lb_parallel_for(l->rows, READ_ROWS, read_float_rows, &r);
+    else
+        memcpy(l->dense, weight->tensor->data, weight->tensor->bytes);
+    return failure_of(&r, err);
 }
 
 lb_status lb_linear_load(const lb_weight *weight, const lb_weight *bias, lb_load how, lb_linear *out,
@@ -145,7 +213,7 @@ static void apply_tile(void *arg, size_t begin, size_t end)
         lb_qmat_dequantize(p->kernels, l->quantized, begin, count, tile);
     else
         lb_dense_to_f32(p->kernels, l->type,
-                        (const uint8_t *)l->dense + begin * l->cols * dense_bytes(l->type), count * l->cols,
+                        (const uint8_t *)l->dense + begin * l->cols * lb_dense_size(l->type), count * l->cols,
                         tile);
     lb_gemm_nt(p->tokens, count, l->cols, p->x, l->cols, tile, l->cols, 0.0f, p->y + begin, l->rows);
     lb_free(tile);
@@ -194,24 +262,23 @@ void lb_linear_row(const lb_kernels *kernels, const lb_linear *linear, size_t ro
         lb_qmat_dequantize(kernels, linear->quantized, row, 1, out);
     else
         lb_dense_to_f32(kernels, linear->type,
-                        (const uint8_t *)linear->dense + row * linear->cols * dense_bytes(linear->type),
+                        (const uint8_t *)linear->dense + row * linear->cols * lb_dense_size(linear->type),
                         linear->cols, out);
 }
 
 size_t lb_linear_bytes(const lb_linear *linear)
 {
     return linear->quantized ? lb_qmat_bytes(linear->quantized)
-                             : linear->rows * linear->cols * dense_bytes(linear->type);
+                             : linear->rows * linear->cols * lb_dense_size(linear->type);
 }
 
 typedef struct round_job {
     lb_linear *linear;
     const lb_format *format;
-    lb_fit fit;
     atomic_int failed;
 } round_job;
 
-static void round_rows(void *arg, size_t begin, size_t end)
+static void search_rows(void *arg, size_t begin, size_t end)
 {
     round_job *job = arg;
     const size_t cols = job->linear->cols;
@@ -221,21 +288,26 @@ static void round_rows(void *arg, size_t begin, size_t end)
         atomic_store(&job->failed, 1);
     for (size_t row = begin; codes && params && row < end; row++) {
         float *w = (float *)job->linear->dense + row * cols;
-        lb_format_encode_row(job->format, w, NULL, cols, job->fit, codes, params);
+        lb_format_encode_row(job->format, w, NULL, cols, LB_FIT_SEARCH, codes, params);
         lb_format_decode_row(job->format, codes, params, cols, w);
     }
     lb_free(codes);
     lb_free(params);
 }
 
-lb_status lb_linear_round(lb_linear *linear, const lb_format *format, lb_fit fit, lb_error *err)
+lb_status lb_linear_round(const lb_kernels *kernels, lb_linear *linear, const lb_format *format, lb_fit fit,
+                          lb_error *err)
 {
-    if (linear->quantized || linear->type != LB_DENSE_F32)
-        return lb_fail(err, LB_EINVAL, "only float32 weights can be rounded to %s", format->name);
+    lb_format bound = *format;
     if (lb_format_is_float(format))
         return LB_OK;
-    round_job job = {.linear = linear, .format = format, .fit = fit};
-    lb_parallel_for(linear->rows, READ_ROWS, round_rows, &job);
+    if (linear->quantized || linear->type != LB_DENSE_F32)
+        return lb_fail(err, LB_EINVAL, "only float32 weights can be rounded to %s", format->name);
+    lb_format_bind(&bound, linear->dense, linear->rows * linear->cols);
+    if (fit == LB_FIT_RANGE)
+        return lb_cast_rows(kernels, &bound, false, linear->dense, linear->rows, linear->cols, err);
+    round_job job = {.linear = linear, .format = &bound};
+    lb_parallel_for(linear->rows, READ_ROWS, search_rows, &job);
     return atomic_load(&job.failed) ? lb_fail(err, LB_ENOMEM, "%s: no memory for a row", format->name)
                                     : LB_OK;
 }

@@ -96,3 +96,16 @@ void lb_rope_rotate(const lb_rope *rope, size_t position, size_t heads, float *x
         }
     }
 }
+
+void lb_rope_undo(const lb_rope *rope, size_t position, size_t heads, float *x)
+{
+    const size_t half = rope->half;
+    const float *c = rope->cosine + position * half, *s = rope->sine + position * half;
+    for (size_t h = 0; h < heads; h++, x += 2 * half) {
+        for (size_t i = 0; i < half; i++) {
+            float a = x[i], b = x[i + half];
+            x[i] = a * c[i] + b * s[i];
+            x[i + half] = b * c[i] - a * s[i];
+        }
+    }
+}

@@ -20,5 +20,7 @@ void lb_rope_free(lb_rope *rope);
 
 /* Rotates `heads` heads, x [heads, head_dim], of the token at `position` (< positions) in place. */
 void lb_rope_rotate(const lb_rope *rope, size_t position, size_t heads, float *x);
+/* Rotates back, which is also what turns gradients with respect to rotated heads into those before. */
+void lb_rope_undo(const lb_rope *rope, size_t position, size_t heads, float *x);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
+#include "model/inputs.h"
 
 const lb_linear_info lb_block_linears[LB_BLOCK_LINEARS] = {
     [LB_LINEAR_Q] = {"self_attn.q_proj", LB_STAGE_QKV},
@@ -83,6 +84,40 @@ static lb_status find_float(const lb_weights *weights, lb_weight *w, lb_error *e
     }
 }
 
+lb_dtype lb_part_dtype(const lb_format_part *part)
+{
+    return part->elem_bytes == 4 ? LB_DTYPE_F32 : part->elem_bytes == 2 ? LB_DTYPE_F16 : LB_DTYPE_U8;
+}
+
+/* Tensor NAME + suffix of a packed weight, which must be as given. */
+static lb_status find_part(const lb_weights *weights, lb_weight *w, const char *suffix, lb_dtype dtype,
+                           size_t rows, size_t cols, lb_error *err)
+{
+    char name[200];
+    snprintf(name, sizeof name, "%s%s", w->name, suffix);
+    const lb_tensor *t = lb_tensor_find(&weights->checkpoint.tensors, name);
+    if (!t)
+        return lb_fail(err, LB_EFORMAT, "%s: tensor %s is missing (format %s)", weights->checkpoint.path,
+                       name, w->format.name);
+    if (t->dtype != dtype)
+        return lb_fail(err, LB_EFORMAT, "%s: tensor %s has type %s, want %s", weights->checkpoint.path, name,
+                       lb_dtype_name(t->dtype), lb_dtype_name(dtype));
+    LB_TRY(check_shape(weights, t, name, rows, cols, err));
+    w->parts[w->part_count++] = t;
+    return LB_OK;
+}
+
+static lb_status find_tensor_scale(const lb_weights *weights, lb_weight *w, lb_error *err)
+{
+    LB_TRY(find_part(weights, w, LB_TENSOR_SCALE_SUFFIX, LB_DTYPE_F32, 1, 1, err));
+    float *scale = &w->format.tensor_scale;
+    LB_TRY(lb_tensor_read(w->parts[w->part_count - 1], 0, 1, scale, err));
+    if (isfinite(*scale) && *scale > 0.0f)
+        return LB_OK;
+    return lb_fail(err, LB_EFORMAT, "%s: %s%s is %g, want a finite number above 0", weights->checkpoint.path,
+                   w->name, LB_TENSOR_SCALE_SUFFIX, (double)*scale);
+}
+
 static lb_status find_packed(const lb_weights *weights, const char *format, lb_weight *w, lb_error *err)
 {
     lb_format_part parts[LB_FORMAT_MAX_PARTS];
@@ -90,21 +125,15 @@ static lb_status find_packed(const lb_weights *weights, const char *format, lb_w
         return lb_fail_at(err, LB_EFORMAT, "%s: layer of %s", weights->checkpoint.path, w->name);
     if (lb_format_is_float(&w->format))
         return find_float(weights, w, err);
-    w->part_count = w->format.ops->parts(&w->format, w->cols, parts);
-    for (unsigned i = 0; i < w->part_count; i++) {
-        char name[200];
-        const lb_dtype dtype = parts[i].elem_bytes == 2 ? LB_DTYPE_F16 : LB_DTYPE_U8;
-        snprintf(name, sizeof name, "%s.%s", w->name, parts[i].name);
-        const lb_tensor *t = lb_tensor_find(&weights->checkpoint.tensors, name);
-        if (!t)
-            return lb_fail(err, LB_EFORMAT, "%s: tensor %s is missing (format %s)", weights->checkpoint.path,
-                           name, w->format.name);
-        if (t->dtype != dtype)
-            return lb_fail(err, LB_EFORMAT, "%s: tensor %s has type %s, want %s", weights->checkpoint.path,
-                           name, lb_dtype_name(t->dtype), lb_dtype_name(dtype));
-        LB_TRY(check_shape(weights, t, name, w->rows, parts[i].row_bytes / parts[i].elem_bytes, err));
-        w->parts[i] = t;
+    const unsigned count = w->format.ops->parts(&w->format, w->cols, parts);
+    for (unsigned i = 0; i < count; i++) {
+        char suffix[32];
+        snprintf(suffix, sizeof suffix, ".%s", parts[i].name);
+        LB_TRY(find_part(weights, w, suffix, lb_part_dtype(&parts[i]), w->rows,
+                         parts[i].row_bytes / parts[i].elem_bytes, err));
     }
+    if (lb_format_has_tensor_scale(&w->format))
+        return find_tensor_scale(weights, w, err);
     return LB_OK;
 }
 
@@ -131,7 +160,7 @@ lb_status lb_weights_find(const lb_weights *weights, const char *name, size_t ro
 lb_status lb_weight_unpack_row(const lb_weight *weight, size_t row, uint8_t *codes, float *params,
                                lb_error *err)
 {
-    const uint8_t *parts[LB_FORMAT_MAX_PARTS];
+    const uint8_t *parts[LB_FORMAT_MAX_PARTS + 1];
     for (unsigned i = 0; i < weight->part_count; i++)
         parts[i] = weight->parts[i]->data + row * (weight->parts[i]->bytes / weight->rows);
     if (weight->format.ops->unpack(&weight->format, parts, weight->cols, codes, params, err) != LB_OK)
@@ -331,6 +360,28 @@ static lb_status check_layer_formats(const lb_weights *weights, lb_error *err)
     return LB_OK;
 }
 
+/* {"transform": "hadamard-32", "seed": 42, "act": "mxint8"}, each of which may be absent. */
+static lb_status read_inputs(lb_weights *weights, const json_t *inputs, lb_error *err)
+{
+    const char *path = weights->checkpoint.path, *transform, *act;
+    size_t seed;
+    if (!inputs)
+        return LB_OK;
+    if (!json_is_object(inputs))
+        return lb_fail(err, LB_EFORMAT, "%s: quantization_config.inputs is not an object", path);
+    LB_TRY(lb_json_string(inputs, "transform", "none", path, &transform, err));
+    LB_TRY(lb_json_string(inputs, "act", "f32", path, &act, err));
+    LB_TRY(lb_json_size(inputs, "seed", 0, SIZE_MAX / 2, 0, path, &seed, err));
+    if (lb_transform_parse(transform, &weights->transform, err) != LB_OK ||
+        lb_format_parse(act, &weights->act, err) != LB_OK)
+        return lb_fail_at(err, LB_EFORMAT, "%s: quantization_config.inputs", path);
+    weights->transform.seed = seed;
+    weights->transform.strict = false; /* the writer's choice of sizes is not judged, but it must work: */
+    if (lb_transform_resolve(&weights->transform, NULL, &weights->config, err) != LB_OK)
+        return lb_fail_at(err, LB_EFORMAT, "%s: quantization_config.inputs", path);
+    return LB_OK;
+}
+
 /* A checkpoint that someone else quantized has weights that we would misread. */
 static lb_status read_quantization(lb_weights *weights, lb_error *err)
 {
@@ -347,10 +398,11 @@ static lb_status read_quantization(lb_weights *weights, lb_error *err)
             "its own quantized checkpoints",
             path, method);
     LB_TRY(lb_json_size(q, "format_version", 1, 1000, 1, path, &version, err));
-    if (version != LB_QUANTIZED_VERSION)
+    if (version > LB_QUANTIZED_VERSION)
         return lb_fail(err, LB_EUNSUPPORTED,
-                       "%s: checkpoint format version %zu, this lowbit reads version %d", path, version,
-                       LB_QUANTIZED_VERSION);
+                       "%s: checkpoint format version %zu, this lowbit reads versions up to %d", path,
+                       version, LB_QUANTIZED_VERSION);
+    LB_TRY(read_inputs(weights, json_object_get(q, "inputs"), err));
     weights->layer_formats = json_object_get(q, "layers");
     if (!json_is_object(weights->layer_formats))
         return lb_fail(err, LB_EFORMAT, "%s: quantization_config has no \"layers\" object", path);

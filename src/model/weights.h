@@ -4,7 +4,8 @@
  * floats and need not know how they are stored.
  *
  * A quantized checkpoint stores weight NAME as the tensors NAME.codes, NAME.scales, ... (the parts of
- * its format, formats/format.h) and names the format in config.json's quantization_config.layers.
+ * its format, formats/format.h; NAME.tensor_scale where all groups share one) and names the format in
+ * config.json's quantization_config.layers.
  */
 #ifndef LB_MODEL_WEIGHTS_H
 #define LB_MODEL_WEIGHTS_H
@@ -13,22 +14,36 @@
 #include "io/checkpoint.h"
 #include "model/config.h"
 
-/* The layout that lowbit writes and reads: quantization_config.format_version. */
-enum { LB_QUANTIZED_VERSION = 1 };
+/* The layout that lowbit writes: quantization_config.format_version. Version 1, which has no "inputs", is
+ * read too. */
+enum { LB_QUANTIZED_VERSION = 2 };
+
+/* How layers are rewritten before they are quantized, without changing what they compute (inputs.h). */
+typedef enum lb_transform_kind { LB_TRANSFORM_NONE, LB_TRANSFORM_HADAMARD } lb_transform_kind;
+
+typedef struct lb_transform {
+    lb_transform_kind kind;
+    size_t block; /* numbers that a rotation mixes; 0: a whole row */
+    bool by_format; /* the block is that of the format, not yet looked up */
+    bool strict; /* the block must divide every row */
+    uint64_t seed;
+} lb_transform;
 
 typedef struct lb_weights {
     lb_checkpoint checkpoint;
     lb_config config;
     const json_t *layer_formats; /* {"model.layers.0.self_attn.q_proj": "int4-g128"}; NULL: all float */
+    lb_transform transform; /* that the stored weights have gone through: their inputs must too */
+    lb_format act; /* that the layers' inputs are rounded to; a float format: they are not */
 } lb_weights;
 
 /* One weight matrix (or vector: rows = 1). */
 typedef struct lb_weight {
     char name[160];
     size_t rows, cols;
-    lb_format format; /* a float format when it is not quantized */
+    lb_format format; /* a float format when it is not quantized; bound (formats/format.h) when it is */
     const lb_tensor *tensor; /* not quantized */
-    const lb_tensor *parts[LB_FORMAT_MAX_PARTS]; /* quantized */
+    const lb_tensor *parts[LB_FORMAT_MAX_PARTS + 1]; /* quantized; the tensor's scale comes last */
     unsigned part_count;
 } lb_weight;
 
@@ -48,6 +63,11 @@ lb_status lb_weight_read(const lb_weight *weight, size_t first, size_t count, fl
 /* One row of a quantized weight: codes [cols], params [groups * format.params]. */
 lb_status lb_weight_unpack_row(const lb_weight *weight, size_t row, uint8_t *codes, float *params,
                                lb_error *err);
+
+/* How the elements of a part of a packed row are stored. */
+lb_dtype lb_part_dtype(const lb_format_part *part);
+/* "NAME.weight.tensor_scale" is this after the weight's name. */
+#define LB_TENSOR_SCALE_SUFFIX ".tensor_scale"
 
 /* The whole weight's pages will not be needed again soon. */
 void lb_weight_forget(const lb_weights *weights, const lb_weight *weight);

@@ -53,7 +53,7 @@ static lb_status count_matrix(lb_checkpoint_size *size, const lb_weights *weight
         count_kept(size, &w, format);
         return LB_OK;
     }
-    const uint64_t bytes = (uint64_t)rows * lb_format_row_bytes(format, cols);
+    const uint64_t bytes = lb_format_tensor_bytes(format, rows, cols);
     size->quantized_weights += (uint64_t)rows * cols;
     size->quantized_bytes += bytes;
     size->all_weights += (uint64_t)rows * cols;

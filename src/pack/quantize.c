@@ -26,6 +26,7 @@ void lb_quantize_options_init(lb_quantize_options *options)
 {
     *options = (lb_quantize_options){.struct_size = sizeof *options,
                                      .format = "int4-g128",
+                                     .transform = "none",
                                      .method = "gptq",
                                      .fit = "search",
                                      .order = "group",
@@ -51,6 +52,10 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
 {
     lb_recipe_default(out);
     LB_TRY(lb_format_parse(o->format, &out->format, err));
+    if (o->act)
+        LB_TRY(lb_format_parse(o->act, &out->act, err));
+    LB_TRY(lb_transform_parse(o->transform, &out->transform, err));
+    out->transform.seed = o->seed & INT64_MAX; /* what JSON's integers hold */
     LB_TRY(lb_method_find(o->method, &out->method, err));
     LB_TRY(lb_order_parse(o->order, &out->order, err));
     if (strcmp(o->fit, "search") != 0 && strcmp(o->fit, "range") != 0)
@@ -258,7 +263,8 @@ static void describe(const lb_layer *layers, lb_quantize_result *r)
         *to = (lb_quantize_layer){.relative_error = l->relative_error};
         snprintf(to->name, sizeof to->name, "%s", l->name);
         snprintf(to->format, sizeof to->format, "%s", l->format.name);
-        to->bits_per_weight = 8.0 * (double)lb_format_row_bytes(&l->format, l->cols) / (double)l->cols;
+        to->bits_per_weight = 8.0 * (double)lb_format_tensor_bytes(&l->format, l->rows, l->cols) /
+                              ((double)l->rows * (double)l->cols);
     }
 }
 
@@ -345,6 +351,7 @@ lb_status lb_quantize(const lb_quantize_options *options, lb_quantize_result *re
     LB_GO(make_recipe(&o, &j.recipe, err));
     LB_GO(lb_kernels_choose(o.cpu, &j.kernels, err));
     LB_GO(lb_weights_open(o.model, &j.weights, err));
+    LB_GO(lb_transform_resolve(&j.recipe.transform, &j.recipe.format, &j.weights->config, err));
     LB_GO(lb_quantized_size(j.weights, &j.recipe, &j.size, err));
     LB_GO(check_output(&j, &r, err));
     LB_GO(check_tokenizer(&j, err));

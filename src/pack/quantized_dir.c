@@ -207,15 +207,19 @@ static lb_status add_vector(lb_shard *shard, const lb_weights *weights, const ch
     return lb_shard_add_float(shard, &w, lb_kept_dtype(&w, NULL), err);
 }
 
-static lb_status add_layer(lb_shard *shard, const lb_weights *weights, const lb_layer *layer, lb_error *err)
+static lb_status add_layer(lb_shard *shard, const lb_quantized_dir *dir, const lb_layer *layer, lb_error *err)
 {
+    const lb_weights *weights = dir->weights;
     char name[160];
     lb_weight w;
     if (!lb_format_is_float(&layer->format))
         return lb_shard_add_packed(shard, layer, err);
     snprintf(name, sizeof name, "%s.weight", layer->name);
     LB_TRY(lb_weights_find(weights, name, layer->rows, layer->cols, &w, err));
-    return lb_shard_add_float(shard, &w, lb_kept_dtype(&w, &layer->format), err);
+    const lb_dtype dtype = lb_kept_dtype(&w, &layer->format);
+    if (dir->recipe->transform.kind != LB_TRANSFORM_NONE) /* its input is transformed as its neighbours' is */
+        return lb_shard_add_values(shard, &w, layer->w, dtype, err);
+    return lb_shard_add_float(shard, &w, dtype, err);
 }
 
 static lb_status commit_block(void *self, size_t layer, const lb_layer *layers, size_t count, lb_error *err)
@@ -228,7 +232,7 @@ static lb_status commit_block(void *self, size_t layer, const lb_layer *layers, 
     if (!path)
         return no_memory(err);
     for (size_t i = 0; i < count; i++)
-        LB_GO(add_layer(&shard, dir->weights, &layers[i], err));
+        LB_GO(add_layer(&shard, dir, &layers[i], err));
     for (size_t i = 0; lb_block_vector(&dir->weights->config, layer, i, name, sizeof name, &n); i++)
         LB_GO(add_vector(&shard, dir->weights, name, n, err));
     LB_GO(save_errors(dir, layer, layers, count, err)); /* first: the shard is what says "finished" */
@@ -293,6 +297,7 @@ static lb_status add_outer(lb_shard *shard, const lb_quantized_dir *dir, const c
     LB_GO(lb_alloc_array(&layer.params, c->vocab,
                          lb_format_groups(rule, c->hidden) * rule->params * sizeof *layer.params, name, err));
     LB_GO(lb_weight_read(&w, 0, c->vocab, layer.w, err));
+    lb_format_bind(&layer.format, layer.w, c->vocab * c->hidden);
     LB_GO(lb_method_rtn.quantize(dir->recipe, NULL, &layer, 1, err));
     LB_GO(lb_shard_add_packed(shard, &layer, err));
 done:
@@ -375,15 +380,35 @@ static json_t *layer_formats(const lb_quantized_dir *dir)
     return NULL;
 }
 
+/* What a reader must do to the inputs of linear layers; NULL without memory. */
+static json_t *describe_inputs(const lb_recipe *recipe)
+{
+    char transform[LB_TRANSFORM_NAME_BYTES];
+    json_t *inputs = json_object();
+    int failed = inputs == NULL;
+    if (recipe->transform.kind != LB_TRANSFORM_NONE) {
+        lb_transform_name(&recipe->transform, transform);
+        failed |= json_object_set_new(inputs, "transform", json_string(transform));
+        failed |= json_object_set_new(inputs, "seed", json_integer((json_int_t)recipe->transform.seed));
+    }
+    if (!lb_format_is_float(&recipe->act))
+        failed |= json_object_set_new(inputs, "act", json_string(recipe->act.name));
+    if (!failed)
+        return inputs;
+    json_decref(inputs);
+    return NULL;
+}
+
 /* The source's configuration, and beside it all that a reader needs to know of the codes. */
 static lb_status write_config(const lb_quantized_dir *dir, lb_error *err)
 {
     json_t *layers = layer_formats(dir), *config = json_deep_copy(dir->weights->checkpoint.config);
-    json_t *recipe = lb_recipe_json(dir->recipe);
-    json_t *quantization = layers && recipe
-                               ? json_pack("{s:s, s:i, s:O, s:O}", "quant_method", "lowbit", "format_version",
-                                           LB_QUANTIZED_VERSION, "recipe", recipe, "layers", layers)
-                               : NULL;
+    json_t *recipe = lb_recipe_json(dir->recipe), *inputs = describe_inputs(dir->recipe);
+    json_t *quantization =
+        layers && recipe && inputs
+            ? json_pack("{s:s, s:i, s:O, s:O, s:O}", "quant_method", "lowbit", "format_version",
+                        LB_QUANTIZED_VERSION, "recipe", recipe, "inputs", inputs, "layers", layers)
+            : NULL;
     char *path = lb_path_join(dir->partial, "config.json");
     lb_status st = config && quantization && path ? LB_OK : no_memory(err);
     if (st == LB_OK) {
@@ -394,6 +419,7 @@ static lb_status write_config(const lb_quantized_dir *dir, lb_error *err)
     }
     json_decref(quantization);
     json_decref(recipe);
+    json_decref(inputs);
     json_decref(layers);
     json_decref(config);
     lb_free(path);

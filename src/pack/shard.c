@@ -45,22 +45,18 @@ static lb_status narrow(const float *from, size_t n, lb_dtype dtype, const char 
     return LB_OK;
 }
 
-static lb_status convert(const lb_weight *weight, lb_dtype dtype, void **out, lb_error *err)
+/* *values [rows * cols] of the weight as `dtype` in *out: the array itself, then NULL, where that is F32. */
+static lb_status convert(const lb_weight *weight, float **values, lb_dtype dtype, void **out, lb_error *err)
 {
     const size_t n = weight->rows * weight->cols;
-    float *values;
-    uint16_t *halves = NULL;
-    LB_TRY(lb_alloc_array(&values, n, sizeof *values, weight->name, err));
-    lb_status st = lb_weight_read(weight, 0, weight->rows, values, err);
-    if (st == LB_OK && dtype == LB_DTYPE_F32) {
-        *out = values;
+    uint16_t *halves;
+    if (dtype == LB_DTYPE_F32) {
+        *out = *values;
+        *values = NULL;
         return LB_OK;
     }
-    if (st == LB_OK)
-        st = lb_alloc_array(&halves, n, sizeof *halves, weight->name, err);
-    if (st == LB_OK)
-        st = narrow(values, n, dtype, weight->name, halves, err);
-    lb_free(values);
+    LB_TRY(lb_alloc_array(&halves, n, sizeof *halves, weight->name, err));
+    const lb_status st = narrow(*values, n, dtype, weight->name, halves, err);
     if (st == LB_OK)
         *out = halves;
     else
@@ -68,20 +64,48 @@ static lb_status convert(const lb_weight *weight, lb_dtype dtype, void **out, lb
     return st;
 }
 
-lb_status lb_shard_add_float(lb_shard *shard, const lb_weight *weight, lb_dtype dtype, lb_error *err)
+/* Takes *values. */
+static lb_status add_converted(lb_shard *shard, const lb_weight *weight, float *values, lb_dtype dtype,
+                               lb_error *err)
 {
     const lb_tensor *t = weight->tensor;
     lb_tensor_out out = {
         .dtype = dtype, .rank = t->rank, .bytes = weight->rows * weight->cols * lb_dtype_block_bytes(dtype)};
     void *owned = NULL;
     memcpy(out.shape, t->shape, sizeof out.shape);
-    if (t->dtype == dtype && t->interleaved_heads == 0)
-        out.data = t->data;
-    else {
-        LB_TRY(convert(weight, dtype, &owned, err));
-        out.data = owned;
-    }
+    const lb_status st = convert(weight, &values, dtype, &owned, err);
+    lb_free(values);
+    LB_TRY(st);
+    out.data = owned;
     return add(shard, weight->name, &out, owned, err);
+}
+
+lb_status lb_shard_add_values(lb_shard *shard, const lb_weight *weight, const float *w, lb_dtype dtype,
+                              lb_error *err)
+{
+    float *values;
+    const size_t n = weight->rows * weight->cols;
+    LB_TRY(lb_alloc_array(&values, n, sizeof *values, weight->name, err));
+    memcpy(values, w, n * sizeof *values);
+    return add_converted(shard, weight, values, dtype, err);
+}
+
+lb_status lb_shard_add_float(lb_shard *shard, const lb_weight *weight, lb_dtype dtype, lb_error *err)
+{
+    const lb_tensor *t = weight->tensor;
+    float *values;
+    if (t->dtype == dtype && t->interleaved_heads == 0) { /* written as it lies in the source */
+        lb_tensor_out out = {.dtype = dtype, .rank = t->rank, .data = t->data, .bytes = t->bytes};
+        memcpy(out.shape, t->shape, sizeof out.shape);
+        return add(shard, weight->name, &out, NULL, err);
+    }
+    LB_TRY(lb_alloc_array(&values, weight->rows * weight->cols, sizeof *values, weight->name, err));
+    const lb_status st = lb_weight_read(weight, 0, weight->rows, values, err);
+    if (st != LB_OK) {
+        lb_free(values);
+        return st;
+    }
+    return add_converted(shard, weight, values, dtype, err);
 }
 
 typedef struct pack_job {
@@ -104,6 +128,21 @@ static void pack_rows(void *arg, size_t begin, size_t end)
     }
 }
 
+/* The float that all groups of a layer share, little endian. */
+static lb_status add_tensor_scale(lb_shard *shard, const lb_layer *layer, lb_error *err)
+{
+    char name[176];
+    uint8_t *bytes;
+    snprintf(name, sizeof name, "%s.weight" LB_TENSOR_SCALE_SUFFIX, layer->name);
+    LB_TRY(lb_alloc_array(&bytes, 1, sizeof(float), name, err));
+    const uint32_t bits = lb_float_bits(layer->format.tensor_scale);
+    for (unsigned i = 0; i < sizeof bits; i++)
+        bytes[i] = (uint8_t)(bits >> (8 * i));
+    const lb_tensor_out out = {
+        .dtype = LB_DTYPE_F32, .rank = 1, .shape = {1}, .data = bytes, .bytes = sizeof bits};
+    return add(shard, name, &out, bytes, err);
+}
+
 lb_status lb_shard_add_packed(lb_shard *shard, const lb_layer *layer, lb_error *err)
 {
     lb_format_part parts[LB_FORMAT_MAX_PARTS];
@@ -116,7 +155,7 @@ lb_status lb_shard_add_packed(lb_shard *shard, const lb_layer *layer, lb_error *
     for (unsigned i = 0; i < job.count; i++) {
         char name[176];
         snprintf(name, sizeof name, "%s.weight.%s", layer->name, parts[i].name);
-        lb_tensor_out out = {.dtype = parts[i].elem_bytes == 2 ? LB_DTYPE_F16 : LB_DTYPE_U8,
+        lb_tensor_out out = {.dtype = lb_part_dtype(&parts[i]),
                              .rank = 2,
                              .shape = {layer->rows, parts[i].row_bytes / parts[i].elem_bytes},
                              .data = job.data[i],
@@ -125,6 +164,8 @@ lb_status lb_shard_add_packed(lb_shard *shard, const lb_layer *layer, lb_error *
         job.data[i] = NULL; /* the shard's now */
         LB_GO(add(shard, name, &out, owned, err));
     }
+    if (lb_format_has_tensor_scale(&layer->format))
+        LB_GO(add_tensor_scale(shard, layer, err));
 done:
     for (unsigned i = 0; i < job.count; i++)
         lb_free(job.data[i]);
@@ -145,6 +186,15 @@ lb_status lb_shard_unpack(const lb_tensor_set *set, const char *path, lb_layer *
             return lb_fail(err, LB_EFORMAT, "%s: tensor %s is not what the recipe would have written", path,
                            name);
         data[i] = t->data;
+    }
+    if (lb_format_has_tensor_scale(&layer->format)) {
+        char name[176];
+        snprintf(name, sizeof name, "%s.weight" LB_TENSOR_SCALE_SUFFIX, layer->name);
+        const lb_tensor *t = lb_tensor_find(set, name);
+        if (!t || t->dtype != LB_DTYPE_F32 || t->bytes != sizeof(float))
+            return lb_fail(err, LB_EFORMAT, "%s: tensor %s is not what the recipe would have written", path,
+                           name);
+        LB_TRY(lb_tensor_read(t, 0, 1, &layer->format.tensor_scale, err));
     }
     for (size_t row = 0; row < layer->rows; row++) {
         const uint8_t *at[LB_FORMAT_MAX_PARTS];

@@ -10,6 +10,7 @@
 #include "base/thread.h"
 #include "model/block.h"
 #include "model/embedding.h"
+#include "transform/rotate.h"
 
 enum { CHUNK_TOKENS = 2048 }; /* tokens that go through a stage at a time */
 
@@ -18,6 +19,7 @@ typedef struct stream {
     float *x; /* [tokens, hidden] */
     float *attended; /* [tokens, heads * head_dim] inputs of o, kept between two stages */
     lb_block block;
+    lb_inputs inputs; /* the original stream's are rotated too, but never rounded */
     lb_workspace ws;
 } stream;
 
@@ -33,8 +35,12 @@ typedef struct run {
 
 static lb_stage_context stage_context(const run *r, stream *s)
 {
-    return (lb_stage_context){
-        .kernels = r->p->kernels, .config = r->config, .rope = &r->rope, .block = &s->block, .ws = &s->ws};
+    return (lb_stage_context){.kernels = r->p->kernels,
+                              .config = r->config,
+                              .rope = &r->rope,
+                              .block = &s->block,
+                              .inputs = &s->inputs,
+                              .ws = &s->ws};
 }
 
 static bool has_calibration(const run *r)
@@ -46,6 +52,7 @@ static void stream_free(stream *s)
 {
     lb_workspace_free(&s->ws);
     lb_block_free(&s->block);
+    lb_inputs_free(&s->inputs);
     lb_free(s->x);
     lb_free(s->attended);
 }
@@ -93,10 +100,9 @@ typedef lb_status (*advance)(run *r, stream *s, size_t at, size_t sequences, flo
 static lb_status advance_to_qkv(run *r, stream *s, size_t at, size_t sequences, float **inputs, lb_error *err)
 {
     lb_stage_context c = stage_context(r, s);
-    (void)err;
-    lb_block_attention_input(&c, s->x + at * r->config->hidden, sequences * r->p->samples->length);
     *inputs = s->ws.h;
-    return LB_OK;
+    return lb_block_attention_input(&c, s->x + at * r->config->hidden, sequences * r->p->samples->length,
+                                    err);
 }
 
 static lb_status advance_to_o(run *r, stream *s, size_t at, size_t sequences, float **inputs, lb_error *err)
@@ -104,7 +110,7 @@ static lb_status advance_to_o(run *r, stream *s, size_t at, size_t sequences, fl
     const size_t tokens = sequences * r->p->samples->length, width = r->config->heads * r->config->head_dim;
     float *x = s->x + at * r->config->hidden;
     lb_stage_context c = stage_context(r, s);
-    lb_block_attention_input(&c, x, tokens);
+    LB_TRY(lb_block_attention_input(&c, x, tokens, err));
     LB_TRY(lb_block_attend(&c, sequences, r->p->samples->length, err));
     *inputs = s->ws.a;
     if (!s->attended)
@@ -121,9 +127,8 @@ static lb_status advance_to_gate_up(run *r, stream *s, size_t at, size_t sequenc
     lb_stage_context c = stage_context(r, s);
     if (s->attended)
         LB_TRY(lb_block_attention_output(&c, s->attended + at * width, x, tokens, err));
-    lb_block_ffn_input(&c, x, tokens);
     *inputs = s->ws.h;
-    return LB_OK;
+    return lb_block_ffn_input(&c, x, tokens, err);
 }
 
 static lb_status advance_to_down(run *r, stream *s, size_t at, size_t sequences, float **inputs,
@@ -132,7 +137,7 @@ static lb_status advance_to_down(run *r, stream *s, size_t at, size_t sequences,
     const size_t tokens = sequences * r->p->samples->length;
     float *x = s->x + at * r->config->hidden;
     lb_stage_context c = stage_context(r, s);
-    lb_block_ffn_input(&c, x, tokens);
+    LB_TRY(lb_block_ffn_input(&c, x, tokens, err));
     LB_TRY(lb_block_ffn_inner(&c, tokens, err));
     *inputs = s->ws.m;
     return s->attended ? LB_OK : lb_block_ffn_output(&c, x, tokens, err);
@@ -297,11 +302,13 @@ static double output_error(const run *r)
     return energy > 0.0 ? difference / energy : 0.0;
 }
 
-/* Scales are 16-bit floats at most. A layer beyond their reach would come out saturated, or as zeros, and
- * nothing else would say so. */
+/* Scales of the integer formats are 16-bit floats. A layer beyond their reach would come out saturated, or as
+ * zeros, and nothing else would say so. (Block formats have scales with a float's range.) */
 static lb_status check_magnitude(const lb_layer *l, lb_error *err)
 {
     float largest = 0.0f;
+    if (l->format.element)
+        return LB_OK;
     for (size_t i = 0; i < l->rows * l->cols; i++)
         largest = fabsf(l->w[i]) > largest ? fabsf(l->w[i]) : largest;
     if (largest == 0.0f || (largest >= 1e-6f && largest <= 65504.0f))
@@ -313,6 +320,12 @@ static lb_status check_magnitude(const lb_layer *l, lb_error *err)
         l->name, (double)largest, l->name);
 }
 
+static lb_status load_rotated(const run *r, size_t index, stream *s, lb_error *err)
+{
+    LB_TRY(lb_block_load(r->p->weights, index, LB_LOAD_FLOAT, &s->block, err));
+    return lb_block_rotate(r->p->kernels, &s->inputs, &s->block, err);
+}
+
 static lb_status quantize_block(run *r, size_t index, lb_layer *layers, lb_block_report *report,
                                 lb_error *err)
 {
@@ -320,14 +333,15 @@ static lb_status quantize_block(run *r, size_t index, lb_layer *layers, lb_block
     double start = lb_now();
     lb_status st = LB_OK;
     *report = (lb_block_report){.output_error = NAN};
-    LB_GO(lb_block_load(r->p->weights, index, LB_LOAD_FLOAT, &r->quantized.block, err));
+    LB_GO(load_rotated(r, index, &r->quantized, err));
     if (has_calibration(r))
-        LB_GO(lb_block_load(r->p->weights, index, LB_LOAD_FLOAT, &r->original.block, err));
+        LB_GO(load_rotated(r, index, &r->original, err));
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         layers[which].w = r->quantized.block.linear[which].dense;
         if (lb_format_is_float(&layers[which].format))
             continue;
         LB_GO(check_magnitude(&layers[which], err));
+        lb_format_bind(&layers[which].format, layers[which].w, layers[which].rows * layers[which].cols);
         LB_GO(alloc_layer(&layers[which], err));
     }
     if (restored)
@@ -370,6 +384,9 @@ lb_status lb_pipeline_run(const lb_pipeline *pipeline, lb_layer *layers, lb_bloc
     lb_status st = LB_OK;
     *times = (lb_stage_times){0};
     describe_layers(pipeline, layers);
+    const lb_recipe *recipe = pipeline->recipe;
+    LB_GO(lb_inputs_create(r.config, &recipe->transform, NULL, &r.original.inputs, err));
+    LB_GO(lb_inputs_create(r.config, &recipe->transform, &recipe->act, &r.quantized.inputs, err));
     if (pipeline->samples->count > 0)
         LB_GO(start_streams(&r, err));
     for (size_t i = 0; i < r.config->layers; i++) {

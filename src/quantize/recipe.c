@@ -53,6 +53,7 @@ void lb_recipe_default(lb_recipe *out)
                        .seqlen = 512,
                        .seed = 42};
     (void)lb_format_parse("int4-g128", &out->format, NULL);
+    (void)lb_format_parse("f32", &out->act, NULL);
 }
 
 /* Layer names are ASCII, and JSON could not hold other bytes that are not UTF-8. */
@@ -111,6 +112,13 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
         failed |= json_object_set_new(json, "order", json_string(order_names[recipe->order]));
         failed |= json_object_set_new(json, "damp", json_real(recipe->damp));
         failed |= json_object_set_new(json, "compensate", json_real(recipe->compensate));
+    }
+    if (!lb_format_is_float(&recipe->act))
+        failed |= json_object_set_new(json, "act", json_string(recipe->act.name));
+    if (recipe->transform.kind != LB_TRANSFORM_NONE) {
+        char name[LB_TRANSFORM_NAME_BYTES];
+        lb_transform_name(&recipe->transform, name);
+        failed |= json_object_set_new(json, "transform", json_string(name));
     }
     if (recipe->rule_count) {
         json_t *rules = json_array();

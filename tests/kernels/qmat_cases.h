@@ -35,6 +35,7 @@ typedef enum vector_kind {
     VECTOR_ALL_MIN,
     VECTOR_ALTERNATING, /* +-max */
     VECTOR_ZERO,
+    VECTOR_HALVES, /* random, and nvint4 instead of 8 bits: a scale per 16 */
     VECTOR_KINDS
 } vector_kind;
 
@@ -42,7 +43,7 @@ typedef struct qmat_case {
     size_t rows, cols, group, groups, blocks;
     unsigned bits;
     bool symmetric;
-    uint8_t *codes;        /* [rows, cols] */
+    uint8_t *codes; /* [rows, cols] */
     float *scales, *zeros; /* [rows, groups] */
     lb_qmat *matrix;
     lb_qvec *vector;
@@ -104,20 +105,27 @@ static inline void case_set_vector(qmat_case *q, lb_rng *rng, const lb_kernels *
     float *x = lb_alloc(q->cols, sizeof *x);
     assert_non_null(x);
     for (size_t c = 0; c < q->cols; c++)
-        x[c] = kind == VECTOR_RANDOM            ? (float)lb_rng_normal(rng)
-               : kind == VECTOR_ALL_MAX         ? 3.7f
-               : kind == VECTOR_ALL_MIN         ? -3.7f
-               : kind == VECTOR_ZERO            ? 0.0f
-               : lb_rng_below(rng, 2) ? 3.7f : -3.7f;
-    lb_qvec_set(kernels, q->vector, x, q->cols);
+        x[c] = kind == VECTOR_RANDOM || kind == VECTOR_HALVES ? (float)lb_rng_normal(rng)
+               : kind == VECTOR_ALL_MAX                       ? 3.7f
+               : kind == VECTOR_ALL_MIN                       ? -3.7f
+               : kind == VECTOR_ZERO                          ? 0.0f
+               : lb_rng_below(rng, 2)                         ? 3.7f
+                                                              : -3.7f;
+    lb_format nvint4;
+    assert_int_equal(lb_format_parse("nvint4", &nvint4, NULL), LB_OK);
+    if (kind == VECTOR_HALVES)
+        assert_true(lb_qvec_set_format(kernels, q->vector, &nvint4, x, q->cols));
+    else
+        lb_qvec_set(kernels, q->vector, x, q->cols);
+    assert_int_equal(q->vector->halves, kind == VECTOR_HALVES);
     lb_free(x);
 }
 
-/* One block's sums of code * x and of x, from the original codes. */
-static inline void block_sums(const qmat_case *q, size_t row, size_t block, int64_t *products, int64_t *alone)
+/* Half a block's sums of code * x and of x, from the original codes. */
+static inline void half_sums(const qmat_case *q, size_t row, size_t half, int64_t *products, int64_t *alone)
 {
     *products = *alone = 0;
-    for (size_t c = block * LB_QMAT_COLS; c < q->cols && c < (block + 1) * LB_QMAT_COLS; c++) {
+    for (size_t c = half * 16; c < q->cols && c < (half + 1) * 16; c++) {
         *products += (int64_t)q->codes[row * q->cols + c] * q->vector->codes[c];
         *alone += q->vector->codes[c];
     }
@@ -127,11 +135,19 @@ static inline void block_sums(const qmat_case *q, size_t row, size_t block, int6
 static inline float promised(const qmat_case *q, size_t row)
 {
     float total = 0.0f, sum = 0.0f, x_sum = 0.0f;
+    const float *scales = q->vector->scales;
     for (size_t b = 0; b < q->blocks; b++) {
-        int64_t products, alone;
-        block_sums(q, row, b, &products, &alone);
-        sum += (float)products * q->vector->scales[b];
-        x_sum += q->vector->scales[b] * (float)alone;
+        int64_t products[2], alone[2];
+        half_sums(q, row, 2 * b, &products[0], &alone[0]);
+        half_sums(q, row, 2 * b + 1, &products[1], &alone[1]);
+        if (q->vector->halves) {
+            sum += (float)products[0] * scales[2 * b];
+            sum += (float)products[1] * scales[2 * b + 1];
+            x_sum += scales[2 * b] * (float)alone[0] + scales[2 * b + 1] * (float)alone[1];
+        } else {
+            sum += (float)(products[0] + products[1]) * scales[2 * b];
+            x_sum += scales[2 * b] * (float)(alone[0] + alone[1]);
+        }
         size_t group = b * LB_QMAT_COLS / q->group, next = (b + 1) * LB_QMAT_COLS / q->group;
         if (b + 1 == q->blocks || next != group) {
             size_t at = row * q->groups + group;
@@ -146,15 +162,15 @@ static inline float promised(const qmat_case *q, size_t row)
 static inline double obvious(const qmat_case *q, size_t row, double *bound)
 {
     double total = 0.0, magnitude = 0.0;
-    for (size_t b = 0; b < q->blocks; b++) {
+    for (size_t h = 0; h < 2 * q->blocks && h * 16 < q->cols; h++) {
         int64_t products, alone;
-        block_sums(q, row, b, &products, &alone);
-        size_t at = row * q->groups + b * LB_QMAT_COLS / q->group;
-        double step = (double)q->scales[at] * (double)q->vector->scales[b];
+        half_sums(q, row, h, &products, &alone);
+        size_t at = row * q->groups + h * 16 / q->group;
+        double step = (double)q->scales[at] * (double)q->vector->scales[h];
         total += step * ((double)products - (double)q->zeros[at] * (double)alone);
         magnitude += fabs(step) * (fabs((double)products) + (double)q->zeros[at] * fabs((double)alone));
     }
-    *bound = ((double)q->blocks + 6.0) * 0x1p-24 * magnitude + 0x1p-140;
+    *bound = (2.0 * (double)q->blocks + 6.0) * 0x1p-24 * magnitude + 0x1p-140;
     return total;
 }
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * What the two simde_qmat programs share: the emulated kernels (lb_fill_emulated) through every width,
  * grouping and extreme. */
+#include "kernels/block_cases.h"
 #include "kernels/qmat_cases.h"
 
+#include "kernels/block_codec.h"
 #include "kernels/ref.h"
 
 static lb_kernels emulated;
@@ -40,10 +42,24 @@ static void extremes(void **state)
                            (vector_kind)(i / 2 % VECTOR_KINDS), &rng);
 }
 
+static void block_formats(void **state)
+{
+    (void)state;
+    const size_t rows[] = {1, 16, 33}, cols[] = {1, 16, 17, 33, 48, 352};
+    const lb_kernels *const table = &emulated;
+    lb_rng rng;
+    lb_rng_seed(&rng, 9);
+    for (size_t i = 0; i < 6; i++)
+        check_block_shape(&rng, rows[i % 3], cols[i], (exponents){-7, 3, 0}, &table, 1, false);
+    check_block_extremes(&rng, &table, 1);
+}
+
 int main(void)
 {
     lb_fill_ref(&emulated);
+    lb_fill_block_codec_ref(&emulated);
     lb_fill_emulated(&emulated);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(shapes), cmocka_unit_test(extremes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(shapes), cmocka_unit_test(extremes),
+                                       cmocka_unit_test(block_formats)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -271,19 +271,19 @@ static void rounding_on_the_fly_is_rtn(void **state)
     must_quantize(&q, &result);
     lb_quantize_result_free(&result);
     lb_eval_options stored = options_for(q.output), rounded = options_for(q.model);
-    rounded.weights = q.format;
+    rounded.cast = (lb_cast){.weights = q.format, .fit = "search"};
     const lb_eval_result a = must_evaluate(&stored), b = must_evaluate(&rounded);
     assert_true(a.model.nll_mean == b.model.nll_mean);
-    rounded.weights = "f32";
-    rounded.act = "f32";
+    assert_true(b.compares && b.kl_mean > 0.0 && b.kl_top25_mean > 0.0);
+    rounded.cast = (lb_cast){.weights = "f32", .act = "f32"};
     const double own = must_evaluate(&rounded).model.nll_mean;
     assert_true(own != a.model.nll_mean);
-    rounded.act = "int8-row";
+    rounded.cast.act = "int8-row";
     const double act8 = must_evaluate(&rounded).model.nll_mean;
-    rounded.act = "int3-row";
+    rounded.cast.act = "int3-row";
     const double act3 = must_evaluate(&rounded).model.nll_mean;
     assert_true(act8 != own && fabs(act8 - own) < 0.1 && fabs(act3 - own) > fabs(act8 - own));
-    stored.weights = "int4-g32";
+    stored.cast.weights = "int4-g32";
     must_refuse_eval(&stored, LB_EINVAL, "is quantized already; its weights cannot be rounded to int4-g32");
 }
 
@@ -373,10 +373,10 @@ static void what_cannot_be_scored_is_refused(void **state)
     o.model = tiny_in_work("small", &small);
     must_refuse_eval(&o, LB_EFORMAT, "its tokenizer has ids up to 258, but the embedding only 100 rows");
     o = good;
-    o.weights = "int1-g32";
+    o.cast.weights = "int1-g32";
     must_refuse_eval(&o, LB_EINVAL, "\"int1-g32\" is not known");
     o = good;
-    o.act = "nothing";
+    o.cast.act = "nothing";
     must_refuse_eval(&o, LB_EINVAL, "\"nothing\" is not known");
     o = good;
     o.cpu = "abacus";

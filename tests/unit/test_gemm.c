@@ -219,6 +219,96 @@ static void gram_matrices(void **state)
     assert_true(h == 3.0f);
 }
 
+/* C += A B, in tiles of either size. */
+static void products_added(void **state)
+{
+    (void)state;
+    static const shape shapes[] = {
+        {1, 1, 1, 0}, {3, 5, 7, 2}, {65, 257, 9, 1}, {40, 300, 900, 0}, {1100, 3080, 3, 2}};
+    lb_rng rng;
+    lb_rng_seed(&rng, 7);
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        const size_t m = shapes[s].m, n = shapes[s].n, k = shapes[s].k, more = shapes[s].more;
+        const size_t lda = k + more, ldb = n + more, ldc = n + 2 * more;
+        float *a = random_floats(&rng, m * lda), *b = random_floats(&rng, k * ldb);
+        float *before = random_floats(&rng, m * ldc), *c = random_floats(&rng, m * ldc);
+        for (unsigned threads = 1; threads <= 4; threads += 3) {
+            float *again = random_floats(&rng, m * ldc);
+            memcpy(again, before, m * ldc * sizeof *c);
+            lb_thread_set_count(threads);
+            lb_gemm_nn_add(m, n, k, a, lda, b, ldb, again, ldc);
+            if (threads == 1)
+                memcpy(c, again, m * ldc * sizeof *c);
+            assert_memory_equal(again, c, m * ldc * sizeof *c);
+            free(again);
+        }
+        lb_thread_set_count(0);
+        for (size_t i = 0; i < m * ldc; i += 1 + i % 3) {
+            const size_t row = i / ldc, col = i % ldc;
+            double sum = (double)before[i], size = fabs(sum);
+            for (size_t t = 0; col < n && t < k; t++) {
+                sum += (double)a[row * lda + t] * (double)b[t * ldb + col];
+                size += fabs((double)a[row * lda + t] * (double)b[t * ldb + col]);
+            }
+            near_array(c + i, &sum, 1, col < n ? 2.0 * sqrt((double)k + 1.0) * U24 * size : 0.0);
+        }
+        free(a);
+        free(b);
+        free(before);
+        free(c);
+    }
+}
+
+/* Several C += A^T B at once: each as it comes out alone. */
+static void transposed_products_added(void **state)
+{
+    (void)state;
+    enum { COUNT = 6 };
+    static const shape shapes[COUNT] = {{1, 1, 1, 0},      {193, 769, 5, 0}, {0, 4, 3, 0},
+                                        {200, 40, 300, 0}, {3, 1540, 2, 0},  {7, 9, 0, 0}};
+    lb_gemm_tn products[COUNT];
+    float *c[COUNT], *before[COUNT];
+    lb_rng rng;
+    lb_rng_seed(&rng, 8);
+    for (size_t s = 0; s < COUNT; s++) {
+        const size_t m = shapes[s].m, n = shapes[s].n, k = shapes[s].k;
+        before[s] = random_floats(&rng, m * n);
+        c[s] = random_floats(&rng, m * n);
+        products[s] = (lb_gemm_tn){.m = m,
+                                   .n = n,
+                                   .k = k,
+                                   .a = random_floats(&rng, k * m),
+                                   .b = random_floats(&rng, k * n),
+                                   .c = c[s]};
+        memcpy(c[s], before[s], m * n * sizeof(float));
+    }
+    lb_thread_set_count(3);
+    lb_gemm_tn_add(products, COUNT);
+    lb_gemm_tn_add(products, 0);
+    lb_thread_set_count(1);
+    for (size_t s = 0; s < COUNT; s++) {
+        const lb_gemm_tn *p = &products[s];
+        for (size_t i = 0; i < p->m * p->n; i++) {
+            double sum = (double)before[s][i], size = fabs(sum);
+            for (size_t t = 0; t < p->k; t++) {
+                const double term = (double)p->a[t * p->m + i / p->n] * (double)p->b[t * p->n + i % p->n];
+                sum += term;
+                size += fabs(term);
+            }
+            near_array(c[s] + i, &sum, 1, 2.0 * sqrt((double)p->k + 1.0) * U24 * size);
+        }
+        lb_gemm_tn alone = *p;
+        alone.c = before[s];
+        lb_gemm_tn_add(&alone, 1);
+        assert_memory_equal(before[s], c[s], p->m * p->n * sizeof(float));
+        free((void *)(uintptr_t)p->a);
+        free((void *)(uintptr_t)p->b);
+        free(before[s]);
+        free(c[s]);
+    }
+    lb_thread_set_count(0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -227,6 +317,8 @@ int main(void)
         cmocka_unit_test(gram_matrices),
         cmocka_unit_test(cross_products),
         cmocka_unit_test(products_not_transposed),
+        cmocka_unit_test(products_added),
+        cmocka_unit_test(transposed_products_added),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

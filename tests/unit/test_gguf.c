@@ -8,6 +8,7 @@
 #include "broken_corpus.h"
 #include "gguf_writer.h"
 #include "io/gguf.h"
+#include "model/weights.h"
 
 enum { HIDDEN = 8, FFN = 16, HEADS = 2, KV = 1, HEAD = 4, VOCAB = 6 };
 
@@ -119,7 +120,7 @@ static lb_status open_model(const char *path, lb_error *err)
 static void broken_files(void **state)
 {
     (void)state;
-    assert_true(walk_corpus("gguf", open_model) >= 80);
+    assert_true(walk_corpus("gguf", open_model) >= 95);
 }
 
 /* One key of every integer type holding -3 or 250. */
@@ -299,6 +300,100 @@ static void qwen_models(void **state)
     }
 }
 
+/* A llama of width 64 whose attn_q is MXFP4, row r all of 2^r, and whose attn_k is NVFP4: row r is all of
+ * E2M1's code r + 1, times a float of the whole tensor where `scale` is not 0. */
+static void put_four_bits(gguf_writer *w, uint8_t first_exponent, float scale)
+{
+    enum { WIDE = 64 };
+    uint8_t q[HEADS * HEAD * 34], k[KV * HEAD * 36];
+    memset(q, 0x22, sizeof q);
+    for (size_t block = 0; block < 2 * HEADS * HEAD; block++)
+        q[17 * block] = (uint8_t)(first_exponent + block / 2);
+    for (size_t row = 0; row < KV * HEAD; row++) {
+        memset(k + 36 * row, 0x38, 4);
+        memset(k + 36 * row + 4, (int)(0x11 * (row + 1)), 32);
+    }
+    gguf_key_string(w, "general.architecture", "llama");
+    gguf_key_u32(w, "llama.block_count", 1);
+    gguf_key_u32(w, "llama.context_length", 32);
+    gguf_key_u32(w, "llama.embedding_length", WIDE);
+    gguf_key_u32(w, "llama.feed_forward_length", WIDE);
+    gguf_key_u32(w, "llama.attention.head_count", HEADS);
+    gguf_key_u32(w, "llama.attention.head_count_kv", KV);
+    gguf_key_u32(w, "llama.attention.key_length", HEAD);
+    gguf_key_u32(w, "llama.attention.value_length", HEAD);
+    gguf_key_u32(w, "llama.rope.dimension_count", HEAD);
+    gguf_key_float(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    gguf_tensor_ramp(w, "token_embd.weight", VOCAB, WIDE, 0);
+    gguf_tensor(w, "blk.0.attn_q.weight", 39, HEADS * HEAD, WIDE, q, sizeof q);
+    gguf_tensor(w, "blk.0.attn_k.weight", 40, KV * HEAD, WIDE, k, sizeof k);
+    if (scale != 0.0f)
+        gguf_tensor(w, "blk.0.attn_k.scale", 0, 0, 1, &scale, sizeof scale);
+    gguf_tensor_ramp(w, "blk.0.attn_k.input_scale", 0, 1, 3.0f);
+}
+
+static const lb_tensor *find_four_bits(const lb_tensor_set *set, char which)
+{
+    char name[64];
+    snprintf(name, sizeof name, "model.layers.0.self_attn.%c_proj.weight", which);
+    const lb_tensor *t = lb_tensor_find(set, name);
+    assert_non_null(t);
+    return t;
+}
+
+static void four_bit_model(void **state)
+{
+    (void)state;
+    static const float values[4] = {0.5f, 1.0f, 1.5f, 2.0f};
+    static const size_t stored_row[4] = {0, 2, 1, 3}; /* of a head, in Hugging Face's order */
+    for (int scaled = 0; scaled < 2; scaled++) {
+        gguf_writer w = {0};
+        gguf_bytes file;
+        lb_tensor_set set;
+        json_t *config;
+        float got[64];
+        put_four_bits(&w, 127, scaled ? 0.375f : 0.0f);
+        make_model(&w, &file, &set, &config);
+        assert_int_equal(set.count, 3); /* neither scale is a tensor of the model */
+        const lb_tensor *q = find_four_bits(&set, 'q'), *k = find_four_bits(&set, 'k');
+        assert_int_equal(q->dtype, LB_DTYPE_MXFP4);
+        assert_int_equal(k->dtype, LB_DTYPE_NVFP4);
+        for (size_t row = 0; row < HEADS * HEAD; row++) {
+            assert_int_equal(lb_tensor_read(q, row, 1, got, NULL), LB_OK);
+            for (size_t i = 0; i < 64; i++)
+                assert_true(got[i] == ldexpf(1.0f, (int)(row / HEAD * HEAD + stored_row[row % HEAD])));
+        }
+        for (size_t row = 0; row < KV * HEAD; row++) {
+            assert_int_equal(lb_tensor_read(k, row, 1, got, NULL), LB_OK);
+            for (size_t i = 0; i < 64; i++)
+                assert_true(got[i] == values[stored_row[row]] * (scaled ? 0.375f : 1.0f));
+        }
+        drop_model(&file, &set, config);
+    }
+}
+
+/* Exponents 249 to 256: row 6 of the file, which is row 5 of the model, has the scale NaN. */
+static void four_bit_nan_is_refused(void **state)
+{
+    (void)state;
+    gguf_writer w = {0};
+    gguf_bytes file;
+    lb_tensor_set set;
+    json_t *config;
+    lb_error err;
+    float got[HEADS * HEAD * 64];
+    put_four_bits(&w, 249, 0.0f);
+    make_model(&w, &file, &set, &config);
+    const lb_tensor *q = find_four_bits(&set, 'q');
+    assert_int_equal(lb_tensor_read(q, 0, HEADS * HEAD, got, &err), LB_OK);
+    assert_true(isnan(got[5 * 64]) && isnan(got[5 * 64 + 63]) && isfinite(got[5 * 64 - 1]));
+    lb_weight weight = {.name = "q", .rows = HEADS * HEAD, .cols = 64, .tensor = q};
+    assert_int_equal(lb_weight_read(&weight, 0, 5, got, &err), LB_OK);
+    assert_int_equal(lb_weight_read(&weight, 3, 4, got, &err), LB_EFORMAT);
+    assert_non_null(strstr(err.msg, "q: the value at row 5, column 0 is"));
+    drop_model(&file, &set, config);
+}
+
 /* The factors that a converter writes for Llama 3's rule, worked out here in its own terms. */
 static void llama3_factors(double theta, size_t count, double factor, double low, double high, double context,
                            float *out)
@@ -476,7 +571,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(broken_files),        cmocka_unit_test(integers),
         cmocka_unit_test(other_values),        cmocka_unit_test(llama_model),
-        cmocka_unit_test(qwen_models),         cmocka_unit_test(rope_rule_recovered),
+        cmocka_unit_test(qwen_models),         cmocka_unit_test(four_bit_model),
+        cmocka_unit_test(four_bit_nan_is_refused), cmocka_unit_test(rope_rule_recovered),
         cmocka_unit_test(rope_other_factors),  cmocka_unit_test(rope_keys),
         cmocka_unit_test(truncated),           cmocka_unit_test(no_memory),
     };

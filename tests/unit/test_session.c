@@ -226,9 +226,11 @@ static void round_in_memory(tiny_model *m, const lb_format *layers, const lb_for
 {
     for (size_t i = 0; i < m->count; i++) {
         tiny_tensor *t = &m->tensors[i];
-        const lb_format *format = strcmp(t->name, "lm_head.weight") == 0 ? head : layers;
-        if (t->rows == 0 || !format || strcmp(t->name, "model.embed_tokens.weight") == 0)
+        const lb_format *wanted = strcmp(t->name, "lm_head.weight") == 0 ? head : layers;
+        if (t->rows == 0 || !wanted || strcmp(t->name, "model.embed_tokens.weight") == 0)
             continue;
+        lb_format bound = *wanted, *format = &bound;
+        lb_format_bind(format, t->values, t->rows * t->cols);
         uint8_t *codes = malloc(t->cols);
         float *params = malloc(t->cols * LB_FORMAT_MAX_PARAMS * sizeof *params);
         for (size_t row = 0; row < t->rows; row++) {
@@ -268,7 +270,8 @@ static void check_rounded(fixture *f, const lb_format *layers, const lb_format *
 static void rounded_models_follow_their_rounded_weights(void **state)
 {
     (void)state;
-    static const char *const names[] = {"int4-g32", "int3-g64-asym", "int8-row"};
+    static const char *const names[] = {"int4-g32",   "int3-g64-asym", "int8-row", "mxint6",
+                                        "mxfp6-e2m3", "mxfp8-e4m3",    "nvfp4",    "nvint4"};
     for (size_t i = 0; i < 2 * sizeof names / sizeof *names; i++) {
         fixture f;
         lb_format layers, head;
@@ -278,6 +281,48 @@ static void rounded_models_follow_their_rounded_weights(void **state)
         assert_int_equal(lb_format_parse(names[i / 2], &layers, &err), LB_OK);
         assert_int_equal(lb_format_parse("int8-g32", &head, &err), LB_OK);
         check_rounded(&f, &layers, i % 2 ? &head : NULL);
+        unload(&f);
+    }
+}
+
+/* Weights and inputs both rounded: a single token's codes are multiplied as integers, a prompt's values in
+ * floats. Where the two differ by a last bit, one value in many thousands rounds to its other neighbour; that
+ * must be little beside what rounding all inputs changes. */
+static void rounded_inputs_decode_as_they_are_simulated(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"mxint8", "mxint6", "nvint4", "mxfp6-e2m3"};
+    for (size_t i = 0; i < 4; i++) {
+        fixture f;
+        lb_format format;
+        lb_resident rounded;
+        lb_error err = {0};
+        tiny_model_options options = {.seed = 30 + i, .hidden = 96, .ffn = 160};
+        load(&f, &options);
+        const size_t vocab = f.made->options.vocab;
+        assert_int_equal(lb_format_parse(names[i], &format, &err), LB_OK);
+        assert_int_equal(lb_resident_round(&f.model, &format, NULL, &rounded, &err), LB_OK);
+        const lb_transform none = {0};
+        assert_int_equal(lb_inputs_create(&rounded.config, &none, &format, &rounded.inputs, &err), LB_OK);
+        lb_session *whole, *single;
+        float *simulated, *decoded;
+        const lb_kernels *kernels = lb_kernels_get(LB_CPU_BEST);
+        assert_int_equal(lb_session_create(kernels, &rounded, TOKENS, 0, &whole, &err), LB_OK);
+        assert_int_equal(lb_session_create(kernels, &rounded, TOKENS, 0, &single, &err), LB_OK);
+        assert_int_equal(lb_session_feed(whole, f.ids, TOKENS, NULL, &simulated, &err), LB_OK);
+        for (size_t at = 0; at < TOKENS; at++)
+            assert_int_equal(lb_session_feed(single, f.ids + at, 1, NULL, &decoded, &err), LB_OK);
+        double want[512], distance = 0.0;
+        assert_true(vocab <= 512);
+        for (size_t id = 0; id < vocab; id++) {
+            want[id] = (double)simulated[id];
+            distance = fmax(distance, fabs(want[id] - f.want[(TOKENS - 1) * vocab + id]));
+        }
+        assert_true(distance > 20.0 * f.bound);
+        near_array(decoded, want, vocab, 0.1 * distance);
+        lb_session_destroy(whole);
+        lb_session_destroy(single);
+        lb_resident_free(&rounded);
         unload(&f);
     }
 }
@@ -409,6 +454,7 @@ int main(void)
         cmocka_unit_test(a_full_context_is_refused_and_rewinding_makes_room),
         cmocka_unit_test(cancelling_keeps_whole_chunks),
         cmocka_unit_test(rounded_models_follow_their_rounded_weights),
+        cmocka_unit_test(rounded_inputs_decode_as_they_are_simulated),
         cmocka_unit_test(sizes_are_counted),
         cmocka_unit_test(stories260K_continues_as_its_reference_does),
     };

@@ -16,11 +16,14 @@ static void dtype_table(void **state)
         const char *name = lb_dtype_name((lb_dtype)d);
         assert_non_null(name);
         size_t block = lb_dtype_block_elems((lb_dtype)d);
-        size_t wanted = name[0] != 'Q' ? 1 : strstr(name, "_K") ? 256 : 32;
+        bool blocks = name[0] == 'Q' || strstr(name, "FP4");
+        size_t wanted = !blocks ? 1 : strstr(name, "_K") ? 256 : strcmp(name, "NVFP4") == 0 ? 64 : 32;
         assert_int_equal(block, wanted);
     }
     assert_int_equal(lb_dtype_block_bytes(LB_DTYPE_I64), 8);
     assert_int_equal(lb_dtype_block_bytes(LB_DTYPE_Q6_K), 210);
+    assert_int_equal(lb_dtype_block_bytes(LB_DTYPE_MXFP4), 17);
+    assert_int_equal(lb_dtype_block_bytes(LB_DTYPE_NVFP4), 36);
 }
 
 static void shape_of(const size_t *shape, unsigned rank, size_t rows, size_t cols)
@@ -85,6 +88,7 @@ static void golden_blocks(void **state)
         {"q4_0", LB_DTYPE_Q4_0}, {"q4_1", LB_DTYPE_Q4_1}, {"q5_0", LB_DTYPE_Q5_0}, {"q5_1", LB_DTYPE_Q5_1},
         {"q8_0", LB_DTYPE_Q8_0}, {"q2_k", LB_DTYPE_Q2_K}, {"q3_k", LB_DTYPE_Q3_K}, {"q4_k", LB_DTYPE_Q4_K},
         {"q5_k", LB_DTYPE_Q5_K}, {"q6_k", LB_DTYPE_Q6_K},
+        {"mxfp4", LB_DTYPE_MXFP4}, {"nvfp4", LB_DTYPE_NVFP4},
     };
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         char path[64];
@@ -114,7 +118,8 @@ static void golden_blocks(void **state)
 static void rows_of_blocks(void **state)
 {
     (void)state;
-    static const lb_dtype types[] = {LB_DTYPE_Q4_1, LB_DTYPE_Q8_0, LB_DTYPE_Q4_K, LB_DTYPE_Q6_K};
+    static const lb_dtype types[] = {LB_DTYPE_Q4_1, LB_DTYPE_Q8_0,  LB_DTYPE_Q4_K,
+                                     LB_DTYPE_Q6_K, LB_DTYPE_MXFP4, LB_DTYPE_NVFP4};
     enum { ROWS = 5, BLOCKS = 3 };
     for (size_t c = 0; c < sizeof types / sizeof *types; c++) {
         uint8_t raw[ROWS * BLOCKS * 210];
@@ -156,6 +161,78 @@ static void plain_types(void **state)
         t.dtype = bf16 ? LB_DTYPE_BF16 : LB_DTYPE_F16;
         assert_int_equal(lb_tensor_read(&t, 0, 3, got, NULL), LB_OK);
         same_array(got, rounded, 6);
+    }
+}
+
+/* All 256 codes by the definition of OCP's 8-bit floats, in double. */
+static void eight_bit_floats(void **state)
+{
+    (void)state;
+    uint8_t raw[256];
+    float got[256];
+    double want[256];
+    for (int e5m2 = 0; e5m2 < 2; e5m2++) {
+        const int fraction_bits = e5m2 ? 2 : 3, bias = e5m2 ? 15 : 7, top = e5m2 ? 31 : 15;
+        for (int i = 0; i < 256; i++) {
+            const int exponent = (i & 127) >> fraction_bits, fraction = i & ((1 << fraction_bits) - 1);
+            const double one = exponent ? ldexp(1.0, fraction_bits) : 0.0;
+            double value = ldexp(one + fraction, (exponent ? exponent : 1) - bias - fraction_bits);
+            if (exponent == top && e5m2)
+                value = fraction ? (double)NAN : (double)INFINITY;
+            else if (exponent == top && fraction == 7)
+                value = (double)NAN;
+            raw[i] = (uint8_t)i;
+            want[i] = i & 128 ? -value : value;
+        }
+        lb_tensor t = {.name = (char[]){"t"}, .dtype = e5m2 ? LB_DTYPE_F8_E5M2 : LB_DTYPE_F8_E4M3, .rank = 2,
+                       .shape = {4, 64}, .data = raw};
+        assert_int_equal(lb_tensor_measure(&t, "f", NULL), LB_OK);
+        assert_int_equal(t.bytes, 256);
+        assert_int_equal(lb_tensor_read(&t, 0, 4, got, NULL), LB_OK);
+        same_array(got, want, 256);
+        assert_true(signbit(got[128]) && !signbit(got[0]));
+        assert_int_equal(lb_tensor_read(&t, 2, 1, got, NULL), LB_OK);
+        same_array(got, want + 128, 64);
+    }
+}
+
+/* OCP's NaN, which GGUF's reference takes for a number: whole blocks of it, and nothing beside them. */
+static void nan_blocks(void **state)
+{
+    (void)state;
+    uint8_t raw[3 * 17];
+    float got[96];
+    memset(raw, 0x22, sizeof raw); /* elements of 1 */
+    raw[0] = 127;
+    raw[17] = 255;
+    raw[34] = 128;
+    lb_tensor t = {.name = (char[]){"t"}, .dtype = LB_DTYPE_MXFP4, .rank = 1, .shape = {96}, .data = raw};
+    assert_int_equal(lb_tensor_read(&t, 0, 1, got, NULL), LB_OK);
+    for (size_t i = 0; i < 96; i++)
+        assert_true(i / 32 == 1 ? isnan(got[i]) : got[i] == (i < 32 ? 1.0f : 2.0f));
+}
+
+/* The tensor's float, which may lie at any address, is one multiplication. */
+static void scaled_tensor(void **state)
+{
+    (void)state;
+    enum { ROWS = 4, COLS = 128 };
+    uint8_t raw[ROWS * COLS / 64 * 36], odd[5];
+    float plain[ROWS * COLS], got[ROWS * COLS];
+    const float scale = -0.3f;
+    for (size_t i = 0; i < sizeof raw; i++)
+        raw[i] = (uint8_t)(i * 37 + 50);
+    memcpy(odd + 1, &scale, 4);
+    lb_tensor t = {.name = (char[]){"t"}, .dtype = LB_DTYPE_NVFP4, .rank = 2, .shape = {ROWS, COLS},
+                   .data = raw};
+    assert_int_equal(lb_tensor_read(&t, 0, ROWS, plain, NULL), LB_OK);
+    assert_true(plain[0] != 0.0f);
+    t.scale = odd + 1;
+    for (size_t heads = 0; heads <= 2; heads += 2) { /* two heads of two rows: their order is the same */
+        t.interleaved_heads = heads;
+        assert_int_equal(lb_tensor_read(&t, 0, ROWS, got, NULL), LB_OK);
+        for (size_t i = 0; i < ROWS * COLS; i++)
+            assert_true(got[i] == plain[i] * scale);
     }
 }
 
@@ -234,7 +311,8 @@ int main(void)
         cmocka_unit_test(dtype_table),   cmocka_unit_test(shapes),
         cmocka_unit_test(shapes_too_large), cmocka_unit_test(golden_blocks),
         cmocka_unit_test(rows_of_blocks), cmocka_unit_test(plain_types),
-        cmocka_unit_test(refusals),
+        cmocka_unit_test(eight_bit_floats), cmocka_unit_test(nan_blocks),
+        cmocka_unit_test(scaled_tensor), cmocka_unit_test(refusals),
         cmocka_unit_test(interleaved_heads), cmocka_unit_test(sort_and_find),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

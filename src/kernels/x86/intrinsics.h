@@ -36,6 +36,31 @@ static inline __m512 lb_simde_cvtepi32_ps(__m512i a)
     return _mm512_loadu_ps(out);
 }
 
+#undef _mm512_cvtps_epi32
+#define _mm512_cvtps_epi32(a) lb_simde_cvtps_epi32(a)
+static inline __m512i lb_simde_cvtps_epi32(__m512 a)
+{
+    float in[16];
+    memcpy(in, &a, sizeof in);
+    __m256i low = _mm256_cvtps_epi32(_mm256_loadu_ps(in)), high = _mm256_cvtps_epi32(_mm256_loadu_ps(in + 8));
+    int out[16];
+    memcpy(out, &low, sizeof low);
+    memcpy(out + 8, &high, sizeof high);
+    return _mm512_loadu_si512(out);
+}
+
+#undef _mm512_cvtepi16_epi32
+#define _mm512_cvtepi16_epi32(a) lb_simde_cvtepi16_epi32(a)
+static inline __m512i lb_simde_cvtepi16_epi32(__m256i a)
+{
+    short in[16];
+    int out[16];
+    memcpy(in, &a, sizeof in);
+    for (int i = 0; i < 16; i++)
+        out[i] = in[i];
+    return _mm512_loadu_si512(out);
+}
+
 #undef _mm512_cvtepu8_epi32
 #define _mm512_cvtepu8_epi32(a) lb_simde_cvtepu8_epi32(a)
 static inline __m512i lb_simde_cvtepu8_epi32(__m128i a)

@@ -55,14 +55,15 @@ LB_INLINE __m256i widened(__m256i pairs)
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
-/* c += codes * the four activations at x, for quad 0..7 in turn. */
-LB_INLINE void count(counter *c, ints codes, const int8_t *x, const int bits, const int quad)
+/* c += codes * the four activations at x, for quad 0 .. quads - 1 in turn. */
+LB_INLINE void count(counter *c, ints codes, const int8_t *x, const int bits, const int quad, const int quads)
 {
     int word;
     memcpy(&word, x, sizeof word);
     const __m256i xs = _mm256_set1_epi32(word);
-    /* How many 16-bit results may be added: run * 2 * 127 * (2^bits - 1) <= 32767. */
-    const int run = bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
+    /* How many 16-bit results may be added: run * 2 * 128 * (2^bits - 1) <= 32767. */
+    const int most = bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
+    const int run = most < quads ? most : quads;
     ints products;
     if (bits == 8) {
         const __m256i middle = _mm256_set1_epi8(-128);
@@ -91,7 +92,7 @@ LB_INLINE void count(counter *c, ints codes, const int8_t *x, const int bits, co
     c->sums = sums;
 }
 
-LB_INLINE floats counted(const counter *c, const int bits, int32_t code_sum)
+LB_INLINE ints counted(const counter *c, const int bits, int32_t code_sum)
 {
     ints sums = c->sums;
     if (bits == 8) {
@@ -99,7 +100,24 @@ LB_INLINE floats counted(const counter *c, const int bits, int32_t code_sum)
         sums.low = _mm256_add_epi32(sums.low, middle);
         sums.high = _mm256_add_epi32(sums.high, middle);
     }
-    return (floats){_mm256_cvtepi32_ps(sums.low), _mm256_cvtepi32_ps(sums.high)};
+    return sums;
+}
+
+LB_INLINE ints less(ints sums, int32_t from_all)
+{
+    const __m256i all = _mm256_set1_epi32(from_all);
+    return (ints){_mm256_sub_epi32(sums.low, all), _mm256_sub_epi32(sums.high, all)};
+}
+
+LB_INLINE floats to_floats(ints v)
+{
+    return (floats){_mm256_cvtepi32_ps(v.low), _mm256_cvtepi32_ps(v.high)};
+}
+
+LB_INLINE ints line_e2m1(ints codes)
+{
+    const __m256i table = _mm256_setr_epi8(LB_PANEL_E2M1, LB_PANEL_E2M1);
+    return (ints){_mm256_shuffle_epi8(table, codes.low), _mm256_shuffle_epi8(table, codes.high)};
 }
 
 LB_INLINE floats floats_all(float f)
@@ -128,6 +146,31 @@ LB_INLINE floats scales_load(const uint16_t *p)
                     _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
 }
 
+/* The scales of a blocked panel. */
+LB_INLINE floats block_scales(const lb_qmat_panel *panel, size_t index)
+{
+    const uint8_t *bytes = (const uint8_t *)panel->scales + index * LB_PANEL_ROWS;
+    const floats factor = {_mm256_set1_ps(panel->factor), _mm256_set1_ps(panel->factor)};
+    if (panel->scale_type == LB_PANEL_F32) {
+        const float *p = (const float *)panel->scales + index * LB_PANEL_ROWS;
+        return (floats){_mm256_mul_ps(_mm256_loadu_ps(p), factor.low),
+                        _mm256_mul_ps(_mm256_loadu_ps(p + 8), factor.high)};
+    }
+    const __m128i codes = _mm_loadu_si128((const __m128i *)bytes);
+    if (panel->scale_type == LB_PANEL_E4M3) {
+        const __m256i halves = _mm256_slli_epi16(_mm256_cvtepu8_epi16(codes), 7);
+        return (floats){_mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), factor.low),
+                        _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1)), factor.high)};
+    }
+    /* Byte 0 is 2^-127, whose bits are below those of all others. */
+    const __m256i least = _mm256_set1_epi32(1 << 22);
+    const __m256i low = _mm256_max_epi32(_mm256_slli_epi32(_mm256_cvtepu8_epi32(codes), 23), least);
+    const __m256i high =
+        _mm256_max_epi32(_mm256_slli_epi32(_mm256_cvtepu8_epi32(_mm_srli_si128(codes, 8)), 23), least);
+    return (floats){_mm256_mul_ps(_mm256_castsi256_ps(low), factor.low),
+                    _mm256_mul_ps(_mm256_castsi256_ps(high), factor.high)};
+}
+
 LB_INLINE floats zeros_load(const uint8_t *p)
 {
     __m128i bytes = _mm_loadu_si128((const __m128i *)p);
@@ -146,6 +189,7 @@ LB_INLINE void floats_store(float *p, floats v)
 #define LINE_OR line_or
 #define LINE_SHIFT_RIGHT line_shift_right
 #define LINE_SHIFT_LEFT line_shift_left
+#define LINE_E2M1 line_e2m1
 #define FLOATS_ZERO() floats_all(0.0f)
 #define FLOATS_ALL floats_all
 #define FLOATS_ADD floats_add
@@ -193,12 +237,15 @@ LB_INLINE void transpose_8x8(__m256i lanes[8])
     }
 }
 
-/* A block's codes row by row. */
-LB_INLINE void untangle(const uint8_t *block, unsigned bits, uint8_t rows[LB_PANEL_ROWS][LB_PANEL_COLS])
+/* A block's integers row by row. */
+LB_INLINE void untangle(const uint8_t *block, const lb_qmat_panel *panel,
+                        uint8_t rows[LB_PANEL_ROWS][LB_PANEL_COLS])
 {
     __m256i low[LB_PANEL_QUADS], high[LB_PANEL_QUADS];
     for (unsigned quad = 0; quad < LB_PANEL_QUADS; quad++) {
-        ints codes = quad_codes(block, bits, quad);
+        ints codes = quad_codes(block, panel->bits, quad);
+        if (panel->e2m1)
+            codes = line_e2m1(codes);
         low[quad] = codes.low;
         high[quad] = codes.high;
     }
@@ -210,39 +257,50 @@ LB_INLINE void untangle(const uint8_t *block, unsigned bits, uint8_t rows[LB_PAN
     }
 }
 
-LB_INLINE void expand_row(const uint8_t *codes, float scale, float zero, float *out)
+LB_INLINE void expand_half(const uint8_t *codes, float scale, float zero, float *out)
 {
-    for (unsigned c = 0; c < LB_PANEL_COLS; c += 8) {
+    for (unsigned c = 0; c < LB_PANEL_HALF; c += 8) {
         __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(codes + c)));
         __m256 centred = _mm256_sub_ps(_mm256_cvtepi32_ps(wide), _mm256_set1_ps(zero));
         _mm256_storeu_ps(out + c, _mm256_mul_ps(_mm256_set1_ps(scale), centred));
     }
 }
 
+/* What the rows of a block are multiplied by, for each of its halves, and what is taken off before. */
+typedef struct block_parameters {
+    float scales[2][LB_PANEL_ROWS], zeros[LB_PANEL_ROWS];
+} block_parameters;
+
+LB_INLINE void load_parameters(block_parameters *p, const lb_qmat_panel *panel, size_t b)
+{
+    const size_t group = b / panel->group_blocks * (panel->halves ? 2 : 1);
+    for (size_t half = 0; half < 2; half++) {
+        const size_t at = group + (panel->halves ? half : 0);
+        floats_store(p->scales[half],
+                     panel->blocked ? block_scales(panel, at)
+                                    : scales_load((const uint16_t *)panel->scales + at * LB_PANEL_ROWS));
+    }
+    floats_store(p->zeros,
+                 panel->zeros ? zeros_load(panel->zeros + group * LB_PANEL_ROWS) : floats_all(panel->zero));
+}
+
 static void qmat_dequantize(const lb_qmat_panel *panel, size_t first, size_t count, size_t cols, float *out)
 {
     const uint8_t *block = panel->codes;
-    float scales[LB_PANEL_ROWS], zeros[LB_PANEL_ROWS];
-    floats_store(zeros, floats_all(panel->zero));
+    block_parameters p;
     for (size_t b = 0; b < panel->col_blocks; b++, block += (size_t)panel->bits * LB_LINE_BYTES) {
-        if (b % panel->group_blocks == 0) {
-            size_t group = b / panel->group_blocks;
-            floats_store(scales, scales_load(panel->scales + group * LB_PANEL_ROWS));
-            if (panel->zeros)
-                floats_store(zeros, zeros_load(panel->zeros + group * LB_PANEL_ROWS));
-        }
+        if (b % panel->group_blocks == 0)
+            load_parameters(&p, panel, b);
         uint8_t codes[LB_PANEL_ROWS][LB_PANEL_COLS];
-        untangle(block, panel->bits, codes);
+        untangle(block, panel, codes);
         size_t column = b * LB_PANEL_COLS, here = cols - column;
         for (size_t row = first; row < first + count; row++) {
-            float *to = out + (row - first) * cols + column;
-            if (here >= LB_PANEL_COLS) {
-                expand_row(codes[row], scales[row], zeros[row], to);
-            } else {
-                float last[LB_PANEL_COLS];
-                expand_row(codes[row], scales[row], zeros[row], last);
+            float last[LB_PANEL_COLS], *to = out + (row - first) * cols + column;
+            float *into = here >= LB_PANEL_COLS ? to : last;
+            expand_half(codes[row], p.scales[0][row], p.zeros[row], into);
+            expand_half(codes[row] + LB_PANEL_HALF, p.scales[1][row], p.zeros[row], into + LB_PANEL_HALF);
+            if (into == last)
                 memcpy(to, last, here * sizeof *to);
-            }
         }
     }
 }
@@ -275,7 +333,7 @@ static void qvec_encode(const float *x, size_t blocks, int8_t *codes, float *sca
             most = _mm256_max_ps(_mm256_and_ps(_mm256_loadu_ps(x + i), no_sign), most);
         float largest = largest_lane(most);
         float scale = (largest < FLT_MAX ? largest : FLT_MAX) / 127.0f;
-        scales[b] = scale >= FLT_MIN ? scale : 0.0f;
+        scales[2 * b] = scales[2 * b + 1] = scale >= FLT_MIN ? scale : 0.0f;
         __m256i packed = _mm256_setzero_si256();
         if (scale >= FLT_MIN) {
             const __m256 inverse = _mm256_set1_ps(1.0f / scale);
@@ -285,9 +343,10 @@ static void qvec_encode(const float *x, size_t blocks, int8_t *codes, float *sca
         }
         _mm256_storeu_si256((__m256i *)codes, packed);
         __m256i fours = widened(_mm256_maddubs_epi16(_mm256_set1_epi8(1), packed));
-        __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
-        sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
-        code_sums[b] = _mm_cvtsi128_si32(sum) + _mm_extract_epi32(sum, 1);
+        /* Within each half: neighbours, then neighbours of those. */
+        const __m256i eights = _mm256_hadd_epi32(fours, fours), sums = _mm256_hadd_epi32(eights, eights);
+        code_sums[2 * b] = _mm_cvtsi128_si32(_mm256_castsi256_si128(sums));
+        code_sums[2 * b + 1] = _mm_cvtsi128_si32(_mm256_extracti128_si256(sums, 1));
     }
 }
 

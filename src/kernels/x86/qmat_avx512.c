@@ -15,11 +15,12 @@ LB_INLINE ints centred_products(ints codes, ints xs)
                                 _mm512_mask_sub_epi8(xs, negative, _mm512_setzero_si512(), xs));
 }
 
-/* c += codes * the four activations at x, for quad 0..7 in turn. */
-LB_INLINE void count(counter *c, ints codes, const int8_t *x, const int bits, const int quad)
+/* c += codes * the four activations at x, for quad 0 .. quads - 1 in turn. */
+LB_INLINE void count(counter *c, ints codes, const int8_t *x, const int bits, const int quad, const int quads)
 {
     const ints xs = activations(x);
-    const int run = bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
+    const int most = bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
+    const int run = most < quads ? most : quads;
     ints products = bits == 8 ? centred_products(codes, xs) : _mm512_maddubs_epi16(codes, xs);
     c->pairs = quad % run == 0 ? products : _mm512_add_epi16(c->pairs, products);
     if ((quad + 1) % run != 0)
@@ -28,11 +29,9 @@ LB_INLINE void count(counter *c, ints codes, const int8_t *x, const int bits, co
     c->sums = quad < run ? sums : _mm512_add_epi32(c->sums, sums);
 }
 
-LB_INLINE floats counted(const counter *c, const int bits, int32_t code_sum)
+LB_INLINE ints counted(const counter *c, const int bits, int32_t code_sum)
 {
-    if (bits == 8)
-        return _mm512_cvtepi32_ps(_mm512_add_epi32(c->sums, _mm512_set1_epi32(128 * code_sum)));
-    return _mm512_cvtepi32_ps(c->sums);
+    return bits == 8 ? _mm512_add_epi32(c->sums, _mm512_set1_epi32(128 * code_sum)) : c->sums;
 }
 
 #include "kernels/x86/qmat_times.h"

@@ -29,6 +29,37 @@ LB_INLINE floats scales_load(const uint16_t *p)
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
+LB_INLINE floats to_floats(ints v)
+{
+    return _mm512_cvtepi32_ps(v);
+}
+
+LB_INLINE ints less(ints sums, int32_t from_all)
+{
+    return _mm512_sub_epi32(sums, _mm512_set1_epi32(from_all));
+}
+
+LB_INLINE ints line_e2m1(ints codes)
+{
+    static const uint8_t table[] = {LB_PANEL_E2M1, LB_PANEL_E2M1, LB_PANEL_E2M1, LB_PANEL_E2M1};
+    return _mm512_shuffle_epi8(_mm512_loadu_si512((const void *)table), codes);
+}
+
+/* The scales of a blocked panel. */
+LB_INLINE floats block_scales(const lb_qmat_panel *panel, size_t index)
+{
+    const uint8_t *bytes = (const uint8_t *)panel->scales + index * LB_PANEL_ROWS;
+    const floats factor = _mm512_set1_ps(panel->factor);
+    if (panel->scale_type == LB_PANEL_F32)
+        return _mm512_mul_ps(_mm512_loadu_ps((const float *)panel->scales + index * LB_PANEL_ROWS), factor);
+    const __m128i codes = _mm_loadu_si128((const __m128i *)bytes);
+    if (panel->scale_type == LB_PANEL_E4M3)
+        return _mm512_mul_ps(_mm512_cvtph_ps(_mm256_slli_epi16(_mm256_cvtepu8_epi16(codes), 7)), factor);
+    /* Byte 0 is 2^-127, whose bits are below those of all others. */
+    const ints powers = _mm512_slli_epi32(_mm512_cvtepu8_epi32(codes), 23);
+    return _mm512_mul_ps(_mm512_castsi512_ps(_mm512_max_epi32(powers, _mm512_set1_epi32(1 << 22))), factor);
+}
+
 LB_INLINE void floats_store(float *p, floats v)
 {
     _mm512_storeu_ps(p, v);
@@ -39,6 +70,7 @@ LB_INLINE void floats_store(float *p, floats v)
 #define LINE_OR(u, v) _mm512_or_si512((u), (v))
 #define LINE_SHIFT_RIGHT(v, n) _mm512_srli_epi16((v), (unsigned)(n))
 #define LINE_SHIFT_LEFT(v, n) _mm512_slli_epi16((v), (unsigned)(n))
+#define LINE_E2M1(v) line_e2m1(v)
 #define FLOATS_ZERO() _mm512_setzero_ps()
 #define FLOATS_ALL(f) _mm512_set1_ps(f)
 #define FLOATS_ADD(a, b) _mm512_add_ps((a), (b))

@@ -8,10 +8,11 @@ typedef struct counter {
     ints even, odd;
 } counter;
 
-/* c += codes * the four activations at x, for quad 0..7 in turn. */
-LB_INLINE void count(counter *c, ints codes, const int8_t *x, const int bits, const int quad)
+/* c += codes * the four activations at x, for quad 0 .. quads - 1 in turn. */
+LB_INLINE void count(counter *c, ints codes, const int8_t *x, const int bits, const int quad, const int quads)
 {
     (void)bits;
+    (void)quads;
     const ints xs = activations(x);
     if (quad % 2 == 0)
         c->even = _mm512_dpbusd_epi32(quad == 0 ? _mm512_setzero_si512() : c->even, codes, xs);
@@ -19,11 +20,11 @@ LB_INLINE void count(counter *c, ints codes, const int8_t *x, const int bits, co
         c->odd = _mm512_dpbusd_epi32(quad == 1 ? _mm512_setzero_si512() : c->odd, codes, xs);
 }
 
-LB_INLINE floats counted(const counter *c, const int bits, int32_t code_sum)
+LB_INLINE ints counted(const counter *c, const int bits, int32_t code_sum)
 {
     (void)bits;
     (void)code_sum;
-    return _mm512_cvtepi32_ps(_mm512_add_epi32(c->even, c->odd));
+    return _mm512_add_epi32(c->even, c->odd);
 }
 
 #include "kernels/x86/qmat_times.h"

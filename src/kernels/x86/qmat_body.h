@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * The product of one panel and a vector, for one width of codes: included once for each BITS by a file
- * that has defined, for its instruction set and for all 16 rows at once,
+ * The product of one panel and a vector, for one layout of codes: included once for each BITS, and once with
+ * E2M1 defined, by a file that has defined, for its instruction set and for all 16 rows at once,
  *
  *   ints, floats                      a line of 64 bytes; a float per row
  *   LINE_LOAD(p) LINE_AND(v, byte) LINE_OR(u, v) LINE_SHIFT_RIGHT(v, n) LINE_SHIFT_LEFT(v, n)
- *   counter, count(&c, codes, x, bits, quad), counted(&c, bits, code_sum)
- *                                     the exact sum of codes * x over a block's quads, as floats
- *   FLOATS_ZERO() FLOATS_ALL(f) FLOATS_ADD SUB MUL(a, b), scales_load(p), zeros_load(p), floats_store
+ *   LINE_E2M1(v)                      LB_PANEL_E2M1[v]
+ *   counter, count(&c, codes, x, width, quad, quads), counted(&c, width, code_sum)
+ *                                     the exact sum of codes * x over so many quads
+ *   FLOATS_ZERO() FLOATS_ALL(f) FLOATS_ADD SUB MUL(a, b), scales_load(p), zeros_load(p), floats_store,
+ *   to_floats(ints), less(ints, int), block_scales(panel, index)
  *
  * Everything that must be an immediate is one by the preprocessor alone, so this also compiles at -O0. */
 
@@ -25,11 +27,19 @@
     ((from) >= (to) ? LINE_SHIFT_RIGHT(v, (from) >= (to) ? (from) - (to) : 0) \
                     : LINE_SHIFT_LEFT(v, (from) >= (to) ? 0 : (to) - (from)))
 #define NIBBLES(q) LINE_AND(MOVED(LINE_LOAD(block + (q) / 2 * LB_LINE_BYTES), (q) % 2 * 4, 0), 15)
-#define CRUMBS(q)                                                                                       \
+#define CRUMBS(q) \
     LINE_AND(MOVED(LINE_LOAD(block + CRUMB_PLANE + (q) / 4 * LB_LINE_BYTES), (q) % 4 * 2, CRUMB_PLACE), \
              3 << CRUMB_PLACE)
 #define SINGLES(q) LINE_AND(MOVED(LINE_LOAD(block + BIT_PLANE), (q), BIT_PLACE), 1 << BIT_PLACE)
 
+/* WIDTH: bits of the largest integer that a code stands for. */
+#ifdef E2M1
+#define NAMED(prefix) JOIN(prefix, e2m1)
+#define WIDTH 5
+#define CODES(q) LINE_E2M1(NIBBLES(q))
+#else
+#define NAMED(prefix) JOIN(prefix, BITS)
+#define WIDTH BITS
 #if BITS == 2
 #define CODES(q) CRUMBS(q)
 #elif BITS == 3
@@ -43,25 +53,48 @@
 #elif BITS == 7
 #define CODES(q) LINE_OR(LINE_OR(NIBBLES(q), CRUMBS(q)), SINGLES(q))
 #elif BITS == 8
-#define CODES(q) LINE_LOAD(block + (q) * LB_LINE_BYTES)
+#define CODES(q) LINE_LOAD(block + (q)*LB_LINE_BYTES)
 #endif
-#define COUNT(q) count(&c, CODES(q), x + (q) * 4, BITS, (q))
+#endif
+#define COUNT(q, quads) count(&c, CODES(q), x + (q)*4, WIDTH, (q) % (quads), (quads))
 
-LB_INLINE floats JOIN(block_sum_, BITS)(const uint8_t *block, const int8_t *x, int32_t code_sum)
+LB_INLINE ints NAMED(block_sum_)(const uint8_t *block, const int8_t *x, int32_t code_sum)
 {
     counter c;
-    COUNT(0);
-    COUNT(1);
-    COUNT(2);
-    COUNT(3);
-    COUNT(4);
-    COUNT(5);
-    COUNT(6);
-    COUNT(7);
-    return counted(&c, BITS, code_sum);
+    COUNT(0, 8);
+    COUNT(1, 8);
+    COUNT(2, 8);
+    COUNT(3, 8);
+    COUNT(4, 8);
+    COUNT(5, 8);
+    COUNT(6, 8);
+    COUNT(7, 8);
+    return counted(&c, WIDTH, code_sum);
 }
 
-static void JOIN(times_, BITS)(const lb_qmat_panel *panel, const lb_qvec_view *x, float *y)
+LB_INLINE ints NAMED(low_sum_)(const uint8_t *block, const int8_t *x, int32_t code_sum)
+{
+    counter c;
+    COUNT(0, 4);
+    COUNT(1, 4);
+    COUNT(2, 4);
+    COUNT(3, 4);
+    return counted(&c, WIDTH, code_sum);
+}
+
+LB_INLINE ints NAMED(high_sum_)(const uint8_t *block, const int8_t *x, int32_t code_sum)
+{
+    counter c;
+    COUNT(4, 4);
+    COUNT(5, 4);
+    COUNT(6, 4);
+    COUNT(7, 4);
+    return counted(&c, WIDTH, code_sum);
+}
+
+#ifndef E2M1
+/* A scale and a float zero per group. */
+LB_INLINE void NAMED(groups_)(const lb_qmat_panel *panel, const lb_qvec_view *x, float *y, const bool halves)
 {
     const size_t block_bytes = BITS * LB_LINE_BYTES;
     const uint8_t *block = panel->codes;
@@ -74,10 +107,19 @@ static void JOIN(times_, BITS)(const lb_qmat_panel *panel, const lb_qvec_view *x
         floats sum = FLOATS_ZERO();
         float x_sum = 0.0f;
         for (size_t b = first; b < end; b++, block += block_bytes) {
+            const int8_t *codes = x->codes + b * LB_PANEL_COLS;
+            const int32_t low_sum = x->code_sums[2 * b], high_sum = x->code_sums[2 * b + 1];
             for (size_t line = 0; line < block_bytes; line += LB_LINE_BYTES)
                 _mm_prefetch((const char *)block + PREFETCH_BYTES + line, _MM_HINT_T0);
-            floats dot = JOIN(block_sum_, BITS)(block, x->codes + b * LB_PANEL_COLS, x->code_sums[b]);
-            sum = FLOATS_ADD(sum, FLOATS_MUL(dot, FLOATS_ALL(x->scales[b])));
+            if (halves) {
+                floats low = to_floats(NAMED(low_sum_)(block, codes, low_sum));
+                floats high = to_floats(NAMED(high_sum_)(block, codes, high_sum));
+                sum = FLOATS_ADD(sum, FLOATS_MUL(low, FLOATS_ALL(x->scales[2 * b])));
+                sum = FLOATS_ADD(sum, FLOATS_MUL(high, FLOATS_ALL(x->scales[2 * b + 1])));
+            } else {
+                floats dot = to_floats(NAMED(block_sum_)(block, codes, low_sum + high_sum));
+                sum = FLOATS_ADD(sum, FLOATS_MUL(dot, FLOATS_ALL(x->scales[2 * b])));
+            }
             x_sum += x->sums[b];
         }
         if (zeros) {
@@ -90,9 +132,64 @@ static void JOIN(times_, BITS)(const lb_qmat_panel *panel, const lb_qvec_view *x
     }
     floats_store(y, total);
 }
+#endif
+
+#if BITS == 4 || BITS >= 6
+/* A scale per block, and the zero taken off in integers. */
+LB_INLINE void NAMED(blocks_)(const lb_qmat_panel *panel, const lb_qvec_view *x, float *y, const bool halves)
+{
+    const size_t block_bytes = BITS * LB_LINE_BYTES;
+    const uint8_t *block = panel->codes;
+    const int32_t zero = (int32_t)panel->zero;
+    floats total = FLOATS_ZERO();
+    for (size_t b = 0; b < panel->col_blocks; b++, block += block_bytes) {
+        const int8_t *codes = x->codes + b * LB_PANEL_COLS;
+        const int32_t low_sum = x->code_sums[2 * b], high_sum = x->code_sums[2 * b + 1];
+        for (size_t line = 0; line < block_bytes; line += LB_LINE_BYTES)
+            _mm_prefetch((const char *)block + PREFETCH_BYTES + line, _MM_HINT_T0);
+        if (halves) {
+            floats low = to_floats(less(NAMED(low_sum_)(block, codes, low_sum), zero * low_sum));
+            floats high = to_floats(less(NAMED(high_sum_)(block, codes, high_sum), zero * high_sum));
+            low = FLOATS_MUL(low, FLOATS_ALL(x->scales[2 * b]));
+            high = FLOATS_MUL(high, FLOATS_ALL(x->scales[2 * b + 1]));
+            const floats scale = block_scales(panel, panel->halves ? 2 * b : b);
+            total = FLOATS_ADD(total, FLOATS_MUL(scale, low));
+            total =
+                FLOATS_ADD(total, FLOATS_MUL(panel->halves ? block_scales(panel, 2 * b + 1) : scale, high));
+        } else {
+            const int32_t code_sum = low_sum + high_sum;
+            floats dot = to_floats(less(NAMED(block_sum_)(block, codes, code_sum), zero * code_sum));
+            dot = FLOATS_MUL(dot, FLOATS_ALL(x->scales[2 * b]));
+            total = FLOATS_ADD(total, FLOATS_MUL(block_scales(panel, b), dot));
+        }
+    }
+    floats_store(y, total);
+}
+#endif
+
+static void NAMED(times_)(const lb_qmat_panel *panel, const lb_qvec_view *x, float *y)
+{
+#if BITS == 4 || BITS >= 6
+    if (panel->blocked) {
+        if (panel->halves || x->halves)
+            NAMED(blocks_)(panel, x, y, true);
+        else
+            NAMED(blocks_)(panel, x, y, false);
+        return;
+    }
+#endif
+#ifndef E2M1
+    if (x->halves)
+        NAMED(groups_)(panel, x, y, true);
+    else
+        NAMED(groups_)(panel, x, y, false);
+#endif
+}
 
 #undef JOIN_
 #undef JOIN
+#undef NAMED
+#undef WIDTH
 #undef CRUMB_PLANE
 #undef BIT_PLANE
 #undef CRUMB_PLACE
@@ -104,3 +201,4 @@ static void JOIN(times_, BITS)(const lb_qmat_panel *panel, const lb_qvec_view *x
 #undef CODES
 #undef COUNT
 #undef BITS
+#undef E2M1

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * qmat_times for every width of codes, out of qmat_body.h, for the instruction set whose operations the
+ * qmat_times for every layout of codes, out of qmat_body.h, for the instruction set whose operations the
  * including file has defined. */
 
 /* How far ahead codes are asked for: a few hundred nanoseconds of work. */
@@ -10,6 +10,9 @@ enum { PREFETCH_BYTES = 2048 };
 #define BITS 3
 #include "kernels/x86/qmat_body.h"
 #define BITS 4
+#include "kernels/x86/qmat_body.h"
+#define BITS 4
+#define E2M1
 #include "kernels/x86/qmat_body.h"
 #define BITS 5
 #include "kernels/x86/qmat_body.h"
@@ -30,7 +33,7 @@ static void qmat_times(const lb_qmat_panel *panel, const lb_qvec_view *x, float 
         times_3(panel, x, y);
         break;
     case 4:
-        times_4(panel, x, y);
+        (panel->e2m1 ? times_e2m1 : times_4)(panel, x, y);
         break;
     case 5:
         times_5(panel, x, y);

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT
+ * lowbit study: integer against floating point on a model (arXiv:2510.25602), in one command. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/alloc.h"
+#include "cli/args.h"
+#include "cli/command.h"
+#include "cli/output.h"
+#include "cli/progress.h"
+#include "cli/study_report.h"
+
+typedef struct study_args {
+    lb_common_args common;
+    const char *model, *text, *output;
+    size_t ctx, tokens, tensor_tokens;
+} study_args;
+
+static const lb_arg options[] = {
+    {"MODEL", LB_ARG_OPERAND, offsetof(study_args, model), .help = "an unquantized model"},
+    {"--text", LB_ARG_STRING, offsetof(study_args, text), .value = "FILE", .required = true,
+     .help = "the text to score every cast on"},
+    {"--output", LB_ARG_STRING, offsetof(study_args, output), .letter = 'o', .value = "OUT",
+     .shown = "only a table is printed",
+     .help = "folder to make: results.md, results.csv, tensors.csv, plots (with gnuplot), report.html"},
+    {"--ctx", LB_ARG_SIZE, offsetof(study_args, ctx), .low = 2, .high = 1 << 24,
+     .shown = "2048 or the model's maximum", .help = "tokens in a window"},
+    {"--tokens", LB_ARG_SIZE, offsetof(study_args, tokens), .low = 2, .preset = "8192",
+     .help = "score the first N tokens of the text"},
+    {"--tensor-tokens", LB_ARG_SIZE, offsetof(study_args, tensor_tokens), .low = 1, .preset = "2048",
+     .help = "measure the inputs of layers on the first N tokens"},
+};
+
+static const lb_arg_spec spec = {"study",
+                                 "Casts a model to integer and floating-point formats of the same size, "
+                                 "plain and rotated, and says which win.",
+                                 options,
+                                 sizeof options / sizeof *options,
+                                 sizeof(study_args),
+                                 "lowbit study ./model --text wiki.txt -o int-vs-fp",
+                                 "Four pairs (mxint8 and mxfp8-e4m3, mxint6 and mxfp6-e2m3, mxint4 and "
+                                 "mxfp4, nvint4 and nvfp4), each as it is\n"
+                                 "and with random Hadamard rotations of the block's size: QSNR of all "
+                                 "weights and layer inputs, perplexity,\n"
+                                 "and divergence from the unquantized model.\n"};
+
+static void list_casts(lb_cast casts[LB_STUDY_CASTS])
+{
+    for (unsigned pair = 0; pair < LB_STUDY_PAIRS; pair++) {
+        for (unsigned way = 0; way < LB_STUDY_WAYS; way++) {
+            for (unsigned which = 0; which < 2; which++) {
+                const char *format = lb_study_pairs[pair].formats[which];
+                casts[lb_study_cast_index(pair, way, which)] =
+                    (lb_cast){.weights = format, .act = format, .transform = lb_study_ways[way]};
+            }
+        }
+    }
+}
+
+static lb_status measure_tensors(const study_args *args, const lb_progress *progress, lb_study_findings *f,
+                                 lb_error *err)
+{
+    lb_weights *weights = NULL;
+    lb_walk_text text = {0};
+    const lb_kernels *kernels;
+    lb_status st = LB_OK;
+    LB_GO(lb_kernels_choose(args->common.cpu, &kernels, err));
+    LB_GO(lb_weights_open(args->model, &weights, err));
+    LB_GO(lb_walk_text_read(weights, args->text, args->tensor_tokens, 0, &text, err));
+    f->tensor_tokens = text.windows * text.ctx;
+    LB_GO(lb_study_run(weights, kernels, &text, args->common.seed, progress, &f->tensors, err));
+done:
+    lb_walk_text_free(&text);
+    lb_weights_close(weights);
+    return st;
+}
+
+static lb_status run(const study_args *args, const lb_progress *progress, lb_study_findings *f, lb_error *err)
+{
+    lb_cast casts[LB_STUDY_CASTS];
+    lb_eval_options o;
+    list_casts(casts);
+    lb_eval_options_init(&o);
+    o.model = args->model;
+    o.text = args->text;
+    o.ctx = args->ctx;
+    o.tokens = args->tokens;
+    o.seed = args->common.seed;
+    o.cpu = args->common.cpu;
+    o.progress = *progress;
+    o.dry_run = true; /* whatever is wrong is said at once */
+    LB_TRY(lb_evaluate_casts(&o, casts, LB_STUDY_CASTS, f->results, err));
+    LB_TRY(measure_tensors(args, progress, f, err));
+    o.dry_run = false;
+    return lb_evaluate_casts(&o, casts, LB_STUDY_CASTS, f->results, err);
+}
+
+/* The files in a folder that has its name only when all are there. */
+static lb_status write_folder(const lb_study_findings *f, const char *output, lb_error *err)
+{
+    lb_text partial = {0};
+    bool plots_missing = false;
+    lb_status st = LB_OK;
+    size_t length = strlen(output);
+    while (length > 1 && output[length - 1] == '/')
+        length--;
+    lb_text_add(&partial, output, length);
+    lb_text_add_string(&partial, ".partial");
+    if (partial.failed)
+        return lb_fail(err, LB_ENOMEM, "no memory for a name");
+    st = lb_make_directory(partial.data, err);
+    if (st == LB_OK) {
+        st = lb_study_write(f, partial.data, &plots_missing, err);
+        if (st == LB_OK)
+            st = lb_rename_directory(partial.data, output, err);
+        if (st != LB_OK)
+            (void)lb_remove_directory(partial.data, NULL);
+    }
+    if (st == LB_OK && plots_missing)
+        fprintf(stderr,
+                "lowbit study: no plots, since gnuplot is missing (Debian: apt install gnuplot-nox)\n");
+    lb_text_free(&partial);
+    return st;
+}
+
+static lb_status print_overview(const lb_study_findings *f, lb_error *err)
+{
+    lb_text text = {0};
+    lb_table table = lb_study_overview(f);
+    lb_table_text(&table, &text);
+    lb_table_free(&table);
+    lb_status st = text.failed ? lb_fail(err, LB_ENOMEM, "no memory to print a table") : LB_OK;
+    if (st == LB_OK) {
+        const lb_eval_result *r = &f->results[0];
+        printf("%sunquantized: perplexity %.4f on %zu tokens of %s\n", text.data, r->reference.perplexity,
+               r->tokens, f->text);
+        st = lb_output_flush(err);
+    }
+    lb_text_free(&text);
+    return st;
+}
+
+static lb_status check_output(const char *output, lb_error *err)
+{
+    if (!output)
+        return LB_OK;
+    if (lb_path_exists(output))
+        return lb_fail(err, LB_EEXIST, "the output %s exists already; choose another name or delete it",
+                       output);
+    char *parent = lb_path_parent(output);
+    const lb_status st =
+        !parent ? lb_fail(err, LB_ENOMEM, "no memory for a name")
+        : lb_path_is_directory(parent)
+            ? LB_OK
+            : lb_fail(err, LB_EIO, "cannot create %s: there is no folder %s", output, parent);
+    lb_free(parent);
+    return st;
+}
+
+static void describe_command(const study_args *args, lb_text *out)
+{
+    lb_text_add_format(out, "lowbit study %s --text %s --tokens %zu --tensor-tokens %zu --seed %zu",
+                       args->model, args->text, args->tokens, args->tensor_tokens, args->common.seed);
+    if (args->ctx)
+        lb_text_add_format(out, " --ctx %zu", args->ctx);
+}
+
+int cmd_study(int argc, char **argv)
+{
+    study_args args;
+    int code;
+    lb_error err;
+    lb_cli_progress bar;
+    lb_study_findings f = {0};
+    lb_text command = {0};
+    if (!lb_args_parse(&spec, argc, argv, &args, &code))
+        return code;
+    describe_command(&args, &command);
+    f.model = args.model;
+    f.text = args.text;
+    f.command = command.data ? command.data : "";
+    lb_status st = check_output(args.output, &err);
+    if (st == LB_OK) {
+        const lb_progress progress = lb_cli_progress_begin(&bar, args.common.quiet);
+        st = run(&args, &progress, &f, &err);
+        lb_cli_progress_end(&bar);
+    }
+    if (st == LB_OK && args.output)
+        st = write_folder(&f, args.output, &err);
+    if (st == LB_OK)
+        st = args.common.json ? lb_output_json(lb_study_json(&f), &err) : print_overview(&f, &err);
+    lb_study_free(&f.tensors);
+    lb_text_free(&command);
+    return st == LB_OK ? LB_EXIT_DONE : lb_cli_failed("study", &err, false);
+}

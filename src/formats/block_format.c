@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT
+ * See block_format.h. */
+#include "formats/block_format.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "formats/mx.h"
+#include "formats/nv.h"
+
+static const uint32_t not_finite = 0x7f800000u;
+
+/* Division for scales that are no powers of two: a reciprocal would round twice. */
+static float scaled(float w, float scale)
+{
+    return scale == 0.0f ? 0.0f : w / scale;
+}
+
+static double weighted_error(const lb_format *format, float scale, const float *w, const float *importance,
+                             size_t n)
+{
+    const float low = lb_block_low_max(format);
+    double total = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t code = lb_element_encode(format->element, low, scaled(w[i], scale));
+        const double d = (double)(scale * lb_element_decode(format->element, code)) - (double)w[i];
+        total += (importance ? (double)importance[i] : 1.0) * d * d;
+    }
+    return total;
+}
+
+static void set_mx(float *params, int k)
+{
+    params[LB_BLOCK_SCALE] = lb_power_of_two(k);
+}
+
+static void set_nv(const lb_format *format, float *params, float factor)
+{
+    params[LB_NV_BLOCK_FACTOR] = factor;
+    params[LB_BLOCK_SCALE] = factor * format->tensor_scale;
+}
+
+/* Neighbouring exponents: one above the rule's rarely pays, one or two below clip a few values so that all
+ * others lie on a finer grid. */
+static void search_mx(const lb_format *format, const float *w, const float *importance, size_t n, int k,
+                      float *params)
+{
+    double least = HUGE_VAL;
+    const int first = k > -125 ? k - 2 : -127, last = k < 127 ? k + 1 : 127;
+    for (int at = last; at >= first; at--) {
+        const double error = weighted_error(format, lb_power_of_two(at), w, importance, n);
+        if (error < least) {
+            least = error;
+            set_mx(params, at);
+        }
+    }
+}
+
+/* E4M3 factors from half the rule's to a quarter more: about eleven of them. */
+static void search_nv(const lb_format *format, const float *w, const float *importance, size_t n,
+                      float factor, float *params)
+{
+    const uint8_t last = lb_element_encode(&lb_e4m3, 448.0f, 1.25f * factor);
+    uint8_t at = lb_element_encode(&lb_e4m3, 448.0f, 0.5f * factor);
+    double least = HUGE_VAL;
+    for (; at <= last; at++) {
+        const float candidate = lb_element_decode(&lb_e4m3, at);
+        const double error = weighted_error(format, candidate * format->tensor_scale, w, importance, n);
+        if (error < least) {
+            least = error;
+            set_nv(format, params, candidate);
+        }
+    }
+}
+
+/* Shrunk scales, as the integer formats' search has them. */
+static void search_exact(const lb_format *format, const float *w, const float *importance, size_t n,
+                         float scale, float *params)
+{
+    double least = HUGE_VAL;
+    for (int i = 0; i <= 60; i++) {
+        const float candidate = scale * (1.1f - 0.01f * (float)i);
+        const double error = weighted_error(format, candidate, w, importance, n);
+        if (error < least) {
+            least = error;
+            params[LB_BLOCK_SCALE] = candidate;
+        }
+    }
+}
+
+void lb_block_fit(const lb_format *format, const float *w, const float *importance, size_t n, lb_fit how,
+                  float *params)
+{
+    const lb_element *e = format->element;
+    const uint32_t largest = lb_block_largest(w, n);
+    const bool search = how == LB_FIT_SEARCH && largest != 0 && largest < not_finite;
+    if (largest >= not_finite) {
+        for (unsigned i = 0; i < format->params; i++)
+            params[i] = NAN;
+    } else if (format->rule == LB_SCALE_TWO_LEVEL) {
+        const float factor = lb_nv_factor(e, format->tensor_scale, largest);
+        set_nv(format, params, factor);
+        if (search)
+            search_nv(format, w, importance, n, factor, params);
+    } else if (format->rule == LB_SCALE_EXACT) {
+        params[LB_BLOCK_SCALE] = lb_float_from_bits(largest) / e->max;
+        if (search)
+            search_exact(format, w, importance, n, params[LB_BLOCK_SCALE], params);
+    } else {
+        const int k = lb_mx_exponent(e, format->rule, largest);
+        set_mx(params, k);
+        if (search)
+            search_mx(format, w, importance, n, k, params);
+    }
+}
+
+void lb_block_round(const lb_format *format, const float *params, const float *w, size_t n, uint8_t *codes)
+{
+    const float low = lb_block_low_max(format), scale = params[LB_BLOCK_SCALE];
+    if (isnan(scale)) { /* every value is NaN whatever its code */
+        memset(codes, 0, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        codes[i] = lb_element_encode(format->element, low, scaled(w[i], scale));
+}
+
+void lb_block_value(const lb_format *format, const float *params, const uint8_t *codes, size_t n, float *w)
+{
+    for (size_t i = 0; i < n; i++)
+        w[i] = params[LB_BLOCK_SCALE] * lb_element_decode(format->element, codes[i]);
+}
+
+lb_status lb_block_check_codes(const lb_format *format, const uint8_t *codes, size_t cols, lb_error *err)
+{
+    const lb_element *e = format->element;
+    if (e->nan_code == LB_ELEMENT_NO_CODE)
+        return LB_OK;
+    for (size_t i = 0; i < cols; i++) {
+        if ((codes[i] & 0x7fu) > e->max_code)
+            return lb_fail(err, LB_EFORMAT, "the %s code 0x%02x of column %zu is not a finite number",
+                           e->name, codes[i], i);
+    }
+    return LB_OK;
+}
+
+void lb_block_pack_floats(const lb_format *format, const float *params, size_t groups, uint8_t *out)
+{
+    for (size_t g = 0; g < groups; g++) {
+        const uint32_t bits = lb_float_bits(params[g * format->params + LB_BLOCK_SCALE]);
+        for (unsigned b = 0; b < 4; b++)
+            out[4 * g + b] = (uint8_t)(bits >> (8 * b));
+    }
+}
+
+lb_status lb_block_unpack_floats(const lb_format *format, const uint8_t *bytes, size_t groups, float *params,
+                                 lb_error *err)
+{
+    for (size_t g = 0; g < groups; g++) {
+        uint32_t bits = 0;
+        for (unsigned b = 0; b < 4; b++)
+            bits |= (uint32_t)bytes[4 * g + b] << (8 * b);
+        const float scale = lb_float_from_bits(bits);
+        if (!(scale >= 0.0f && isfinite(scale)))
+            return lb_fail(err, LB_EFORMAT,
+                           "the scale of block %zu is %g, want a finite number of at least 0", g,
+                           (double)scale);
+        for (unsigned i = 0; i < format->params; i++)
+            params[g * format->params + i] = scale;
+    }
+    return LB_OK;
+}
