@@ -9,9 +9,9 @@
 
 /* Rounds x [rows, cols] in place to what `format` can hold (fit by range, nearest value). Where a format's
  * groups share a float over the tensor, each row is a tensor of its own when `bind_rows` (a token's
- * activations), otherwise format->tensor_scale must have been bound already. f32: nothing is done; f16 and
- * bf16: rounds to them. A NaN or an infinity makes NaNs of its group. Threaded over rows; the same bits at
- * any level and thread count. LB_EINVAL when the tensor's float is not a finite number above 0. */
+ * activations), otherwise format->tensor_scale must have been bound already. A NaN or an infinity makes NaNs
+ * of its group. f32: nothing is done; f16 and bf16: rounds to them. Threaded over rows; the same bits at any
+ * level and thread count. LB_EINVAL when the tensor's float is not a finite number above 0. */
 lb_status lb_cast_rows(const lb_kernels *kernels, const lb_format *format, bool bind_rows, float *x,
                        size_t rows, size_t cols, lb_error *err);
 

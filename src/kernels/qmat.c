@@ -290,7 +290,7 @@ lb_status lb_qmat_create_format(size_t rows, size_t cols, const lb_format *forma
     return st;
 }
 
-/* Nothing but zeros may have any scale. One is faster than a subnormal number, which is what MX gives them. */
+/* Nothing but zeros may have any scale: 1 is faster than a subnormal number, which is what MX gives them. */
 static bool all_zero(const lb_element *e, const uint8_t *codes, size_t n)
 {
     for (size_t i = 0; i < n; i++)

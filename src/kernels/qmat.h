@@ -8,8 +8,8 @@
  * few columns: no horizontal sums, and scales are vectors over rows. The last group of a row may be
  * short. Padding (rows to 16, columns to 32) exists in memory only.
  *
- * Block formats (formats/block_format.h) whose elements are small integers times a power of two are held the same
- * way, with scales of one byte where the format has those:
+ * Block formats (formats/block_format.h) whose elements are small integers times a power of two are held
+ * the same way, with scales of one byte where the format has those:
  *
  *   format                bits   zero   code - zero is
  *   mxint8 6 4, nvint4    b      2^(b-1)  the element

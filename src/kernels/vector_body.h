@@ -14,14 +14,27 @@
 
 enum { LANES = 16 };
 
-/* e^x to about 2 ulp, without branches so that loops over it vectorise; x is held to [-87, 88].
+typedef struct exp_range {
+    float least, most;
+} exp_range;
+
+/* Read at run time: a compiler that knows these numbers computes what lies beyond them as a case of its own, for
+ * every element, and its denormal results make the loop several times slower. */
+static inline exp_range exp_limits(void)
+{
+    static const volatile float limits[2] = {-87.0f, 88.0f};
+    return (exp_range){limits[0], limits[1]};
+}
+
+/* e^x to about 2 ulp, without branches so that loops over it vectorise; x is held to the range.
  * Range reduction by ln 2 in two parts, then a polynomial of degree 6 on [-ln2/2, ln2/2]. */
-static inline float exp_within(float x)
+static inline float exp_within(exp_range range, float x)
 {
     const float no_fraction = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
-    float n = (x * 1.44269504f + no_fraction) - no_fraction;
+    x = x < range.least ? range.least : x;
+    x = x > range.most ? range.most : x;
+    const float shifted = x * 1.44269504f + no_fraction;
+    float n = shifted - no_fraction;
     float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
     float p = 1.0f / 5040.0f;
     p = p * r + 1.0f / 720.0f;
@@ -31,7 +44,9 @@ static inline float exp_within(float x)
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    int32_t bits = ((int32_t)n + 127) * (1 << 23);
+    uint32_t bits; /* n is in the low ones of shifted; to convert a NaN would be undefined */
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits - 0x4b400000u + 127u) << 23;
     float power;
     memcpy(&power, &bits, sizeof power);
     return p * power;
@@ -64,13 +79,15 @@ static void rms_norm(const float *x, const float *weight, size_t n, float eps, f
 
 static void silu_mul(const float *gate, const float *up, size_t n, float *out)
 {
+    const exp_range range = exp_limits();
     for (size_t i = 0; i < n; i++)
-        out[i] = gate[i] / (1.0f + exp_within(-gate[i])) * up[i];
+        out[i] = gate[i] / (1.0f + exp_within(range, -gate[i])) * up[i];
 }
 
 /* Each pass is a loop that compilers vectorise; fused into one they do not. */
 static void softmax(float *x, size_t n)
 {
+    const exp_range range = exp_limits();
     float lanes[LANES], largest = x[0];
     for (size_t k = 0; k < LANES; k++)
         lanes[k] = x[0];
@@ -83,7 +100,7 @@ static void softmax(float *x, size_t n)
     for (size_t k = 0; k < LANES; k++)
         largest = lanes[k] > largest ? lanes[k] : largest;
     for (i = 0; i < n; i++)
-        x[i] = exp_within(x[i] - largest);
+        x[i] = exp_within(range, x[i] - largest);
     memset(lanes, 0, sizeof lanes);
     for (i = 0; i + LANES <= n; i += LANES)
         for (size_t k = 0; k < LANES; k++)
@@ -126,9 +143,10 @@ static void rms_norm_grad(const float *x, const float *weight, const float *d, s
 static void silu_mul_grad(const float *gate, const float *up, const float *d, size_t n, float *dgate,
                           float *dup)
 {
+    const exp_range range = exp_limits();
     for (size_t i = 0; i < n; i++) {
         const float g = gate[i], u = up[i], out = d[i];
-        const float sigmoid = 1.0f / (1.0f + exp_within(-g));
+        const float sigmoid = 1.0f / (1.0f + exp_within(range, -g));
         dgate[i] = out * u * (sigmoid * (1.0f + g * (1.0f - sigmoid)));
         dup[i] = out * (g * sigmoid);
     }

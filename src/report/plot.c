@@ -195,8 +195,11 @@ static void put_series(lb_text *out, const lb_plot *plot, size_t index, unsigned
         lb_text_add_string(out, ", \\\n ");
     }
     if (s->error)
-        lb_text_add_format(out, "$d%zu using 1:2:3 with yerrorbars pt 0 lc rgb '#%06x' notitle, \\\n ", index,
-                           s->style == LB_PLOT_BARS ? 0x333333 : palette[color]);
+        /* a line from end to end: gnuplot's own error bars leave a white disc behind each point */
+        lb_text_add_format(out,
+                           "$d%zu using 1:($2-$3):(0):(2*$3) with vectors nohead lw 1.5 lc rgb '#%06x' "
+                           "notitle, \\\n ",
+                           index, s->style == LB_PLOT_BARS ? 0x333333 : palette[color]);
     if (s->labels)
         lb_text_add_format(out,
                            "$d%zu using 1:2:4 with labels left offset 0.6,0.5 font ',12' tc rgb '#333333' "

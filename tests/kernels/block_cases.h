@@ -177,10 +177,10 @@ static inline double decoded(float scale, double element)
     return isfinite(value) ? (double)value : (double)scale * element;
 }
 
-/* The float simulation: both sides' values as the formats decode them, multiplied and added in double. With u =
- * 2^-24 and n blocks, the kernel makes 2 roundings in each block's term and n - 1 in the additions, a value of
- * either side may have been rounded once: (n + 3) u of the sum of magnitudes, and some u^2. Where a float is
- * subnormal a rounding costs up to 2^-150 instead. */
+/* The float simulation: both sides' values as the formats decode them, multiplied and added in double. With
+ * u = 2^-24 and n blocks, the kernel makes 2 roundings in each block's term and n - 1 in the additions, and a
+ * value of either side may have been rounded once: (n + 3) u of the sum of magnitudes, and some u^2. Where a
+ * float is subnormal a rounding costs up to 2^-150 instead. */
 static inline double simulated(const block_case *q, size_t row, double *bound)
 {
     double total = 0.0, magnitude = 0.0, most = 1.0;

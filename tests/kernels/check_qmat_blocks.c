@@ -67,8 +67,8 @@ static void nothing_saturates(void **state)
     }
 }
 
-/* With powers of two for scales, and few blocks of near exponents, nothing is rounded anywhere: the product of
- * the decoded values is a float, and must be the result. */
+/* With powers of two for scales, and few blocks of near exponents, nothing is rounded anywhere: the product
+ * of the decoded values is a float, and must be the result. */
 static void exact_where_nothing_rounds(void **state)
 {
     (void)state;

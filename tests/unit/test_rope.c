@@ -173,6 +173,28 @@ static void products_depend_on_the_distance(void **state)
     lb_rope_free(&rope);
 }
 
+/* Two roundings each way. */
+static void undone(void **state)
+{
+    (void)state;
+    enum { DIM = 10, HEADS = 3 };
+    const lb_config c = plain(DIM, 10000.0);
+    lb_rope rope;
+    lb_rng rng;
+    lb_rng_seed(&rng, 9);
+    assert_int_equal(lb_rope_create(&c, 50, &rope, NULL), LB_OK);
+    for (size_t position = 0; position < 50; position += 7) {
+        float x[HEADS * DIM], y[HEADS * DIM];
+        for (size_t i = 0; i < HEADS * DIM; i++)
+            y[i] = x[i] = (float)lb_rng_normal(&rng);
+        lb_rope_rotate(&rope, position, HEADS, y);
+        assert_true(position == 0 || memcmp(x, y, sizeof x) != 0);
+        lb_rope_undo(&rope, position, HEADS, y);
+        near_array(y, x, HEADS * DIM, 8.0 * U24 * 4.0);
+    }
+    lb_rope_free(&rope);
+}
+
 static void tables_do_not_depend_on_threads(void **state)
 {
     (void)state;
@@ -209,6 +231,7 @@ int main(void)
         cmocka_unit_test(llama3),
         cmocka_unit_test(rotation_is_complex_multiplication),
         cmocka_unit_test(products_depend_on_the_distance),
+        cmocka_unit_test(undone),
         cmocka_unit_test(tables_do_not_depend_on_threads),
         cmocka_unit_test(lack_of_memory_is_said),
     };
