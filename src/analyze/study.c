@@ -260,6 +260,8 @@ lb_study_tally lb_study_sum(const lb_study *study, unsigned pair, unsigned way, 
         total.db[0] /= (double)total.tensors;
         total.db[1] /= (double)total.tensors;
         total.crest /= (double)total.tensors;
+    } else {
+        total.db[0] = total.db[1] = total.crest = NAN;
     }
     return total;
 }

@@ -42,7 +42,7 @@ void lb_study_free(lb_study *study);
 /* What the tensors of a pair have in common. */
 typedef struct lb_study_tally {
     size_t tensors, integer_wins;
-    double db[2]; /* means over tensors */
+    double db[2]; /* means over tensors; NAN without any */
     double crest;
 } lb_study_tally;
 

@@ -35,8 +35,9 @@ static const lb_arg options[] = {
     {"--act", LB_ARG_STRING, offsetof(eval_args, act), .value = "FORMAT",
      .help = "cast the inputs of the linear layers to this format"},
     {"--transform", LB_ARG_STRING, offsetof(eval_args, transform), .value = "NAME", .shown = "none",
-     .help = "before casting, rewrite layers and their inputs without changing what they compute: hadamard "
-             "(random rotations of the format's group size), hadamard-N, hadamard-full"},
+     .help =
+         "before casting, rewrite layers and their inputs without changing what they compute: hadamard "
+         "(random rotations of the format's group size, 128 where that is a row), hadamard-N, hadamard-full"},
     {"--fit", LB_ARG_CHOICE, offsetof(eval_args, fit), .choices = "range|search", .preset = "range",
      .help = "scales of --weights from each group's extremes, or by least squared error"},
 };
@@ -69,6 +70,8 @@ int cmd_eval(int argc, char **argv)
     if (!format_is_known(args.weights, &err) || !format_is_known(args.act, &err) ||
         (args.transform && lb_transform_parse(args.transform, &transform, &err) != LB_OK))
         return lb_cli_misused("eval", err.msg);
+    if (lb_args_given(&spec, &args, "--fit") && !args.weights)
+        return lb_cli_misused("eval", "--fit belongs to --weights");
     lb_eval_options_init(&o);
     o.model = args.model;
     o.against = args.against;

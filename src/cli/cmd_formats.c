@@ -235,8 +235,7 @@ static lb_status work(session *s, lb_error *err)
         if (!s->hardware)
             return err->status;
     }
-    LB_TRY(a->tensor || a->inputs ? measure_source(s, err) : measure_distribution(s, err));
-    return a->plot ? lb_formats_plot(&s->list, s->kernels, a->common.seed, a->plot, err) : LB_OK;
+    return a->tensor || a->inputs ? measure_source(s, err) : measure_distribution(s, err);
 }
 
 int cmd_formats(int argc, char **argv)
@@ -257,6 +256,8 @@ int cmd_formats(int argc, char **argv)
     lb_cli_progress_end(&bar);
     if (st == LB_OK)
         st = write_out(&s, &err);
+    if (st == LB_OK && args.plot) /* last: what was measured is out, whatever becomes of the picture */
+        st = lb_formats_plot(&s.list, s.kernels, args.common.seed, args.plot, &err);
     json_decref(s.hardware);
     if (st == LB_EINVAL)
         return lb_cli_misused("formats", err.msg);

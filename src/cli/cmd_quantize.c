@@ -38,7 +38,7 @@ static const lb_arg options[] = {
      .help = "round the inputs of the linear layers to this format too, here and whenever the result runs"},
     {"--transform", LB_ARG_STRING, offsetof(quantize_args, transform), .value = "NAME", .preset = "none",
      .help = "rewrite layers first without changing what they compute: hadamard (random rotations of the "
-             "format's group size), hadamard-N, hadamard-full"},
+             "format's group size, 128 where that is a row), hadamard-N, hadamard-full"},
     {"--method", LB_ARG_STRING, offsetof(quantize_args, method), .value = "METHOD", .preset = "gptq",
      .help = "rtn (round to nearest) or gptq"},
     {"--recipe", LB_ARG_CHOICE, offsetof(quantize_args, recipe), .choices = "fast|default|best",
@@ -200,14 +200,14 @@ static json_t *result_json(const quantize_args *args, const lb_quantize_result *
                                                 "bits_per_weight", l->bits_per_weight, "relative_error",
                                                 l->relative_error));
     }
-    json_t *json = json_pack("{s:s, s:o, s:f, s:f, s:I, s:I, s:f, s:I, s:o}", "model", args->model, "recipe",
-                             json_loads(r->recipe, 0, NULL), "bits_per_weight", r->bits_per_weight,
-                             "quantized_bits_per_weight", r->quantized_bits_per_weight, "bytes",
-                             (json_int_t)r->bytes, "file_bytes", (json_int_t)r->file_bytes, "seconds",
-                             r->seconds, "peak_rss_bytes", (json_int_t)r->peak_rss_bytes, "layers", layers);
+    json_t *json = json_pack(
+        "{s:o, s:o, s:f, s:f, s:I, s:I, s:f, s:I, s:o}", "model", lb_json_text(args->model), "recipe",
+        json_loads(r->recipe, 0, NULL), "bits_per_weight", r->bits_per_weight, "quantized_bits_per_weight",
+        r->quantized_bits_per_weight, "bytes", (json_int_t)r->bytes, "file_bytes", (json_int_t)r->file_bytes,
+        "seconds", r->seconds, "peak_rss_bytes", (json_int_t)r->peak_rss_bytes, "layers", layers);
     if (!json)
         return NULL;
-    json_object_set_new(json, "output", args->output ? json_string(args->output) : json_null());
+    json_object_set_new(json, "output", args->output ? lb_json_text(args->output) : json_null());
     json_object_set_new(json, "dry_run", json_boolean(args->dry_run));
     json_object_set_new(
         json, "calibration",

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/output.h"
+
 /* ---- Rows ------------------------------------------------------------------------------------------ */
 
 /* "31.52", "exact" or "-" right-aligned in eight columns. */
@@ -37,31 +39,29 @@ void lb_print_formats_rows(const lb_formats_rows *rows)
     }
 }
 
-/* JSON has neither infinity nor NaN. */
-static json_t *number(double value)
-{
-    return isfinite(value) ? json_real(value) : json_null();
-}
-
 static json_t *row_json(const lb_formats_rows *rows, const lb_formats_row *row)
 {
     const lb_qsnr_result *r = &row->result;
     const lb_crest_summary *c = &r->crest;
-    return json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:b, s:f, s:{s:f, s:f, s:f, s:f, s:f, s:f, s:I}}",
-                     "format", row->format->name, "rule", lb_rule_name(row->format), "dist", rows->dist, "n",
-                     (json_int_t)r->values, "qsnr_db", number(r->qsnr_db), "qsnr_theory_db",
-                     number(r->theory_db), "qsnr_theory_paper_db", number(r->theory_paper_db), "hadamard",
-                     row->rotated, "bits_per_weight", r->bits_per_value, "crest", "min", c->min, "q1", c->q1,
-                     "median", c->median, "q3", c->q3, "max", c->max, "mean", c->mean, "blocks",
-                     (json_int_t)c->blocks);
+    return json_pack("{s:s, s:s, s:o, s:I, s:o, s:o, s:o, s:b, s:f, s:{s:f, s:f, s:f, s:f, s:f, s:f, s:I}}",
+                     "format", row->format->name, "rule", lb_rule_name(row->format), "dist",
+                     lb_json_text(rows->dist), "n", (json_int_t)r->values, "qsnr_db",
+                     lb_json_number(r->qsnr_db), "qsnr_theory_db", lb_json_number(r->theory_db),
+                     "qsnr_theory_paper_db", lb_json_number(r->theory_paper_db), "hadamard", row->rotated,
+                     "bits_per_weight", r->bits_per_value, "crest", "min", c->min, "q1", c->q1, "median",
+                     c->median, "q3", c->q3, "max", c->max, "mean", c->mean, "blocks", (json_int_t)c->blocks);
 }
 
 json_t *lb_formats_rows_json(const lb_formats_rows *rows)
 {
     json_t *array = json_array();
+    int failed = array == NULL;
     for (size_t i = 0; i < rows->count; i++)
-        json_array_append_new(array, row_json(rows, &rows->items[i]));
-    return array;
+        failed |= json_array_append_new(array, row_json(rows, &rows->items[i]));
+    if (!failed)
+        return array;
+    json_decref(array);
+    return NULL;
 }
 
 /* ---- Crossovers ------------------------------------------------------------------------------------ */
@@ -138,7 +138,11 @@ json_t *lb_crossovers_json(const lb_format_list *list)
     lb_format_pair pairs[LB_PAIRS_MAX];
     const size_t count = lb_format_pairs(list, pairs);
     json_t *array = json_array();
+    int failed = array == NULL;
     for (size_t i = 0; i < count; i++)
-        json_array_append_new(array, crossover_json(&pairs[i]));
-    return array;
+        failed |= json_array_append_new(array, crossover_json(&pairs[i]));
+    if (!failed)
+        return array;
+    json_decref(array);
+    return NULL;
 }

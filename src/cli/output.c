@@ -4,12 +4,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "cli/command.h"
+#include "io/utf8.h"
 
 void lb_output_start(void)
 {
@@ -87,4 +90,24 @@ const char *lb_count_text(size_t count, char buffer[32])
     }
     *to = '\0';
     return buffer;
+}
+
+json_t *lb_json_number(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+json_t *lb_json_text(const char *bytes)
+{
+    json_t *json = json_string(bytes);
+    lb_text text = {0};
+    for (size_t at = 0, left = strlen(bytes), used; !json && left > 0; at += used, left -= used) {
+        uint32_t code;
+        const bool valid = lb_utf8_next(bytes + at, left, &code, &used) == LB_UTF8_VALID;
+        lb_text_add(&text, valid ? bytes + at : LB_UTF8_REPLACEMENT, valid ? used : 3);
+    }
+    if (!json && text.data && !text.failed)
+        json = json_string(text.data);
+    lb_text_free(&text);
+    return json;
 }

@@ -27,6 +27,11 @@ int lb_cli_failed(const char *command, const lb_error *err, bool resumable);
 /* Prints one JSON object and its newline, and drops the reference. */
 lb_status lb_output_json(json_t *object, lb_error *err);
 
+/* A JSON string of any bytes: what is no UTF-8 (a path may be) becomes U+FFFD. NULL without memory. */
+json_t *lb_json_text(const char *bytes);
+/* A JSON number; null where it is not finite, which JSON has no word for. */
+json_t *lb_json_number(double value);
+
 /* "1.2 GB", "532 MB", "17 bytes" into buffer [32]; returns it. Powers of ten, as disks are sold. */
 const char *lb_bytes_text(double bytes, char buffer[32]);
 

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "cli/output.h"
+
 static const char *protocol_name(const lb_eval_options *options)
 {
     return options->protocol == LB_PROTOCOL_HALF ? "half" : "full";
@@ -42,26 +44,28 @@ void lb_print_score(const lb_eval_options *options, const lb_eval_result *r)
 
 json_t *lb_score_json(const lb_eval_options *options, const lb_eval_result *r)
 {
-    json_t *json =
-        json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f}", "model", options->model, "text",
-                  options->text, "protocol", protocol_name(options), "ctx", (json_int_t)r->ctx, "windows",
-                  (json_int_t)r->windows, "tokens", (json_int_t)r->tokens, "nll_mean", r->model.nll_mean,
-                  "nll_stderr", r->model.nll_stderr, "perplexity", r->model.perplexity, "perplexity_stderr",
-                  r->model.perplexity_stderr, "seconds", r->seconds);
+    json_t *json = json_pack(
+        "{s:o, s:o, s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:f}", "model", lb_json_text(options->model),
+        "text", lb_json_text(options->text), "protocol", protocol_name(options), "ctx", (json_int_t)r->ctx,
+        "windows", (json_int_t)r->windows, "tokens", (json_int_t)r->tokens, "nll_mean",
+        lb_json_number(r->model.nll_mean), "nll_stderr", lb_json_number(r->model.nll_stderr), "perplexity",
+        lb_json_number(r->model.perplexity), "perplexity_stderr", lb_json_number(r->model.perplexity_stderr),
+        "seconds", r->seconds);
     if (!json || !r->compares)
         return json;
     json_object_set_new(json, "reference",
-                        json_pack("{s:s, s:f, s:f, s:f, s:f}", "model", reference_name(options), "nll_mean",
-                                  r->reference.nll_mean, "nll_stderr", r->reference.nll_stderr, "perplexity",
-                                  r->reference.perplexity, "perplexity_stderr",
-                                  r->reference.perplexity_stderr));
-    json_object_set_new(json, "kl_mean", json_real(r->kl_mean));
-    json_object_set_new(json, "kl_stderr", json_real(r->kl_stderr));
-    json_object_set_new(json, "kl_median", json_real(r->kl_median));
-    json_object_set_new(json, "kl_p99", json_real(r->kl_p99));
-    json_object_set_new(json, "kl_top25_mean", json_real(r->kl_top25_mean));
-    json_object_set_new(json, "kl_top25_stderr", json_real(r->kl_top25_stderr));
-    json_object_set_new(json, "top1_agreement", json_real(r->top1_agreement));
-    json_object_set_new(json, "top1_stderr", json_real(r->top1_stderr));
+                        json_pack("{s:o, s:o, s:o, s:o, s:o}", "model", lb_json_text(reference_name(options)),
+                                  "nll_mean", lb_json_number(r->reference.nll_mean), "nll_stderr",
+                                  lb_json_number(r->reference.nll_stderr), "perplexity",
+                                  lb_json_number(r->reference.perplexity), "perplexity_stderr",
+                                  lb_json_number(r->reference.perplexity_stderr)));
+    json_object_set_new(json, "kl_mean", lb_json_number(r->kl_mean));
+    json_object_set_new(json, "kl_stderr", lb_json_number(r->kl_stderr));
+    json_object_set_new(json, "kl_median", lb_json_number(r->kl_median));
+    json_object_set_new(json, "kl_p99", lb_json_number(r->kl_p99));
+    json_object_set_new(json, "kl_top25_mean", lb_json_number(r->kl_top25_mean));
+    json_object_set_new(json, "kl_top25_stderr", lb_json_number(r->kl_top25_stderr));
+    json_object_set_new(json, "top1_agreement", lb_json_number(r->top1_agreement));
+    json_object_set_new(json, "top1_stderr", lb_json_number(r->top1_stderr));
     return json;
 }

@@ -111,19 +111,25 @@ static lb_status plot_pair(const lb_study_findings *f, unsigned pair, lb_text *s
     return st;
 }
 
+/* A model that no cast changes has nothing to draw on a logarithmic axis: that is no failure. */
+static lb_status or_nothing(lb_status st)
+{
+    return st == LB_EINVAL ? LB_OK : st;
+}
+
 lb_status lb_study_plot(const lb_study_findings *f, lb_study_plots *out, lb_error *err)
 {
     snprintf(out->names[0], sizeof out->names[0], "divergence.svg");
     snprintf(out->captions[0], sizeof out->captions[0],
              "Divergence of every cast, with standard errors; lower is better.");
-    LB_TRY(plot_divergence(f, &out->svg[0], err));
+    LB_TRY(or_nothing(plot_divergence(f, &out->svg[0], err)));
     for (unsigned pair = 0; pair < LB_STUDY_PAIRS; pair++) {
         const lb_study_pair *names = &lb_study_pairs[pair];
         snprintf(out->names[1 + pair], sizeof out->names[1 + pair], "qsnr-%s.svg", names->formats[0]);
         snprintf(out->captions[1 + pair], sizeof out->captions[1 + pair],
                  "QSNR of %s and %s on every weight and input, against the tensor's mean crest factor.",
                  names->formats[0], names->formats[1]);
-        LB_TRY(plot_pair(f, pair, &out->svg[1 + pair], err));
+        LB_TRY(or_nothing(plot_pair(f, pair, &out->svg[1 + pair], err)));
     }
     return LB_OK;
 }

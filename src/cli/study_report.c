@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/file.h"
+#include "cli/output.h"
 #include "cli/study_plots.h"
 #include "report/html.h"
 
@@ -31,6 +32,8 @@ static const lb_eval_result *result_of(const lb_study_findings *f, unsigned pair
 static const char *winner(const lb_eval_result *integer, const lb_eval_result *floating)
 {
     const double difference = floating->kl_mean - integer->kl_mean;
+    if (difference == 0.0)
+        return "-";
     const double error =
         sqrt(integer->kl_stderr * integer->kl_stderr + floating->kl_stderr * floating->kl_stderr);
     if (fabs(difference) < 2.0 * error)
@@ -38,12 +41,17 @@ static const char *winner(const lb_eval_result *integer, const lb_eval_result *f
     return difference > 0.0 ? "INT" : "FP";
 }
 
+/* A dash where there is nothing to tell: all tensors were exact, or zero. */
 static void add_tally(lb_table *table, const lb_study_tally *t)
 {
+    if (t->tensors == 0) {
+        for (int i = 0; i < 3; i++)
+            lb_table_add(table, "-");
+        return;
+    }
     lb_table_add_format(table, "%.2f", t->db[0]);
     lb_table_add_format(table, "%.2f", t->db[1]);
-    lb_table_add_format(table, "%.0f %%",
-                        t->tensors ? 100.0 * (double)t->integer_wins / (double)t->tensors : 0.0);
+    lb_table_add_format(table, "%.0f %%", 100.0 * (double)t->integer_wins / (double)t->tensors);
 }
 
 lb_table lb_study_overview(const lb_study_findings *f)
@@ -155,28 +163,45 @@ static lb_table tensors(const lb_study_findings *f)
     return table;
 }
 
+static json_t *cast_json(const lb_study_findings *f, unsigned pair, unsigned way, unsigned which)
+{
+    const lb_eval_result *r = result_of(f, pair, way, which);
+    const lb_study_tally w = lb_study_sum(&f->tensors, pair, way, LB_STUDY_WEIGHTS);
+    const lb_study_tally x = lb_study_sum(&f->tensors, pair, way, LB_STUDY_INPUTS);
+    const struct {
+        const char *key;
+        double value;
+    } numbers[] = {{"weights_qsnr_db", w.db[which]},    {"inputs_qsnr_db", x.db[which]},
+                   {"weights_crest", w.crest},          {"inputs_crest", x.crest},
+                   {"perplexity", r->model.perplexity}, {"kl_mean", r->kl_mean},
+                   {"kl_stderr", r->kl_stderr},         {"kl_top25_mean", r->kl_top25_mean},
+                   {"kl_paper_1e6", paper_kl(r)},       {"top1_agreement", r->top1_agreement}};
+    json_t *json = json_pack("{s:s, s:s, s:s}", "pair", lb_study_pairs[pair].name, "format",
+                             lb_study_pairs[pair].formats[which], "transform", lb_study_ways[way]);
+    int failed = json == NULL;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        failed |= json_object_set_new(json, numbers[i].key, lb_json_number(numbers[i].value));
+    if (!failed)
+        return json;
+    json_decref(json);
+    return NULL;
+}
+
 json_t *lb_study_json(const lb_study_findings *f)
 {
-    json_t *rows = json_array();
-    for (unsigned i = 0; i < LB_STUDY_CASTS; i++) {
-        const unsigned which = i % 2, way = i / 2 % LB_STUDY_WAYS, pair = i / 2 / LB_STUDY_WAYS;
-        const lb_eval_result *r = result_of(f, pair, way, which);
-        const lb_study_tally w = lb_study_sum(&f->tensors, pair, way, LB_STUDY_WEIGHTS);
-        const lb_study_tally x = lb_study_sum(&f->tensors, pair, way, LB_STUDY_INPUTS);
-        json_array_append_new(
-            rows,
-            json_pack("{s:s, s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "pair",
-                      lb_study_pairs[pair].name, "format", lb_study_pairs[pair].formats[which], "transform",
-                      lb_study_ways[way], "weights_qsnr_db", w.db[which], "inputs_qsnr_db", x.db[which],
-                      "weights_crest", w.crest, "inputs_crest", x.crest, "perplexity", r->model.perplexity,
-                      "kl_mean", r->kl_mean, "kl_stderr", r->kl_stderr, "kl_top25_mean", r->kl_top25_mean,
-                      "kl_paper_1e6", paper_kl(r), "top1_agreement", r->top1_agreement));
-    }
     const lb_eval_result *r = &f->results[0];
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:o}", "model", f->model, "text", f->text, "ctx",
-                     (json_int_t)r->ctx, "tokens", (json_int_t)r->tokens, "tensor_tokens",
-                     (json_int_t)f->tensor_tokens, "reference_perplexity", r->reference.perplexity, "rows",
-                     rows);
+    json_t *rows = json_array();
+    int failed = rows == NULL;
+    for (unsigned i = 0; i < LB_STUDY_CASTS; i++)
+        failed |=
+            json_array_append_new(rows, cast_json(f, i / 2 / LB_STUDY_WAYS, i / 2 % LB_STUDY_WAYS, i % 2));
+    if (!failed)
+        return json_pack("{s:o, s:o, s:I, s:I, s:I, s:o, s:o}", "model", lb_json_text(f->model), "text",
+                         lb_json_text(f->text), "ctx", (json_int_t)r->ctx, "tokens", (json_int_t)r->tokens,
+                         "tensor_tokens", (json_int_t)f->tensor_tokens, "reference_perplexity",
+                         lb_json_number(r->reference.perplexity), "rows", rows);
+    json_decref(rows);
+    return NULL;
 }
 
 /* Takes the text. */

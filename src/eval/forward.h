@@ -25,7 +25,7 @@ void lb_forward_close(lb_forward *forward);
 
 /* How an opened model is run: as it is, or with layers rewritten and rounded as they are loaded. */
 typedef struct lb_way {
-    lb_format weights; /* a float format: not rounded */
+    lb_format weights; /* f32: not rounded */
     lb_fit fit;
     bool rotates; /* weights on loading, as `inputs` does what they are multiplied by */
     lb_inputs inputs;

@@ -134,9 +134,13 @@ void lb_block_value(const lb_format *format, const float *params, const uint8_t 
 lb_status lb_block_check_codes(const lb_format *format, const uint8_t *codes, size_t cols, lb_error *err)
 {
     const lb_element *e = format->element;
-    if (e->nan_code == LB_ELEMENT_NO_CODE)
-        return LB_OK;
-    for (size_t i = 0; i < cols; i++) {
+    const unsigned lowest = 1u << (e->bits - 1); /* of integers: -2^(bits-1) */
+    for (size_t i = 0; e->twos_complement && format->symmetric && i < cols; i++) {
+        if (codes[i] == lowest)
+            return lb_fail(err, LB_EFORMAT, "the code 0x%02x of column %zu is below the range of %s",
+                           codes[i], i, format->name);
+    }
+    for (size_t i = 0; e->nan_code != LB_ELEMENT_NO_CODE && i < cols; i++) {
         if ((codes[i] & 0x7fu) > e->max_code)
             return lb_fail(err, LB_EFORMAT, "the %s code 0x%02x of column %zu is not a finite number",
                            e->name, codes[i], i);

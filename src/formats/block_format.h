@@ -78,7 +78,7 @@ void lb_block_fit(const lb_format *format, const float *w, const float *importan
 void lb_block_round(const lb_format *format, const float *params, const float *w, size_t n, uint8_t *codes);
 void lb_block_value(const lb_format *format, const float *params, const uint8_t *codes, size_t n, float *w);
 
-/* LB_EFORMAT when a code of a row is a NaN or an infinity. */
+/* LB_EFORMAT when a code of a row is a NaN, an infinity, or below the range of a symmetric integer format. */
 lb_status lb_block_check_codes(const lb_format *format, const uint8_t *codes, size_t cols, lb_error *err);
 
 /* Scales that are plain floats (rule "exact"), little endian, to and from a part of a row. */

@@ -101,6 +101,8 @@ lb_status lb_format_parse(const char *name, lb_format *out, lb_error *err);
 
 /* f32, f16 and bf16 are formats too: "leave this layer alone". */
 bool lb_format_is_float(const lb_format *format);
+/* f32, or a zeroed descriptor: values stay exactly as they are. */
+bool lb_format_keeps(const lb_format *format);
 
 /* Where all groups of a tensor share a float, fills it in from the tensor's values w [n]: to be done before
  * any of them is encoded. Of a stored tensor the float is stored too ("NAME.tensor_scale", one f32). */

@@ -57,6 +57,11 @@ bool lb_format_is_float(const lb_format *format)
     return format->ops == NULL;
 }
 
+bool lb_format_keeps(const lb_format *format)
+{
+    return format->ops == NULL && (format->bits == 32 || format->bits == 0);
+}
+
 size_t lb_format_groups(const lb_format *format, size_t cols)
 {
     return format->group == 0 ? 1 : cols / format->group + (cols % format->group != 0);

@@ -111,7 +111,7 @@ void lb_inputs_free(lb_inputs *inputs)
 
 bool lb_inputs_round(const lb_inputs *inputs)
 {
-    return inputs && !lb_format_is_float(&inputs->act);
+    return inputs && !lb_format_keeps(&inputs->act);
 }
 
 void lb_inputs_rotate(const lb_kernels *kernels, const lb_inputs *inputs, lb_stage stage, float *x,

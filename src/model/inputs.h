@@ -30,7 +30,7 @@ void lb_transform_name(const lb_transform *transform, char out[LB_TRANSFORM_NAME
 size_t lb_stage_width(const lb_config *config, lb_stage stage);
 
 typedef struct lb_inputs {
-    lb_format act; /* a float format: not rounded */
+    lb_format act; /* f32: not rounded */
     lb_rotation *rotations[LB_STAGE_COUNT]; /* NULL: not rotated */
     size_t widths[LB_STAGE_COUNT];
 } lb_inputs;

@@ -299,12 +299,12 @@ lb_status lb_linear_round(const lb_kernels *kernels, lb_linear *linear, const lb
                           lb_error *err)
 {
     lb_format bound = *format;
-    if (lb_format_is_float(format))
+    if (lb_format_keeps(format))
         return LB_OK;
     if (linear->quantized || linear->type != LB_DENSE_F32)
         return lb_fail(err, LB_EINVAL, "only float32 weights can be rounded to %s", format->name);
     lb_format_bind(&bound, linear->dense, linear->rows * linear->cols);
-    if (fit == LB_FIT_RANGE)
+    if (fit == LB_FIT_RANGE || lb_format_is_float(format))
         return lb_cast_rows(kernels, &bound, false, linear->dense, linear->rows, linear->cols, err);
     round_job job = {.linear = linear, .format = &bound};
     lb_parallel_for(linear->rows, READ_ROWS, search_rows, &job);

@@ -363,22 +363,30 @@ static lb_status check_layer_formats(const lb_weights *weights, lb_error *err)
 /* {"transform": "hadamard-32", "seed": 42, "act": "mxint8"}, each of which may be absent. */
 static lb_status read_inputs(lb_weights *weights, const json_t *inputs, lb_error *err)
 {
-    const char *path = weights->checkpoint.path, *transform, *act;
+    char where[512];
+    const char *transform, *act, *key;
+    json_t *value;
     size_t seed;
-    if (!inputs)
-        return LB_OK;
+    snprintf(where, sizeof where, "%.400s: quantization_config.inputs", weights->checkpoint.path);
     if (!json_is_object(inputs))
-        return lb_fail(err, LB_EFORMAT, "%s: quantization_config.inputs is not an object", path);
-    LB_TRY(lb_json_string(inputs, "transform", "none", path, &transform, err));
-    LB_TRY(lb_json_string(inputs, "act", "f32", path, &act, err));
-    LB_TRY(lb_json_size(inputs, "seed", 0, SIZE_MAX / 2, 0, path, &seed, err));
-    if (lb_transform_parse(transform, &weights->transform, err) != LB_OK ||
-        lb_format_parse(act, &weights->act, err) != LB_OK)
-        return lb_fail_at(err, LB_EFORMAT, "%s: quantization_config.inputs", path);
-    weights->transform.seed = seed;
-    weights->transform.strict = false; /* the writer's choice of sizes is not judged, but it must work: */
-    if (lb_transform_resolve(&weights->transform, NULL, &weights->config, err) != LB_OK)
-        return lb_fail_at(err, LB_EFORMAT, "%s: quantization_config.inputs", path);
+        return lb_fail(err, LB_EFORMAT, "%s is not an object", where);
+    json_object_foreach((json_t *)(uintptr_t)inputs, key, value)
+    {
+        if (json_is_null(value))
+            return lb_fail(err, LB_EFORMAT, "%s: \"%.40s\" is null", where, key);
+    }
+    LB_TRY(lb_json_string(inputs, "transform", "none", where, &transform, err));
+    LB_TRY(lb_json_string(inputs, "act", "f32", where, &act, err));
+    LB_TRY(lb_json_size(inputs, "seed", 0, INT64_MAX, 0, where, &seed, err));
+    lb_transform *t = &weights->transform;
+    if (lb_transform_parse(transform, t, err) != LB_OK || lb_format_parse(act, &weights->act, err) != LB_OK)
+        return lb_fail_at(err, LB_EFORMAT, "%s", where);
+    if (t->by_format)
+        return lb_fail(err, LB_EFORMAT, "%s: transform \"%s\" does not say of what size", where, transform);
+    t->seed = seed;
+    t->strict = false; /* the writer's choice of sizes is not judged, but it must work: */
+    if (lb_transform_resolve(t, NULL, &weights->config, err) != LB_OK)
+        return lb_fail_at(err, LB_EFORMAT, "%s", where);
     return LB_OK;
 }
 
@@ -402,7 +410,13 @@ static lb_status read_quantization(lb_weights *weights, lb_error *err)
         return lb_fail(err, LB_EUNSUPPORTED,
                        "%s: checkpoint format version %zu, this lowbit reads versions up to %d", path,
                        version, LB_QUANTIZED_VERSION);
-    LB_TRY(read_inputs(weights, json_object_get(q, "inputs"), err));
+    const json_t *inputs = json_object_get(q, "inputs");
+    if (version >= LB_INPUTS_SINCE_VERSION)
+        LB_TRY(read_inputs(weights, inputs, err));
+    else if (inputs)
+        return lb_fail(err, LB_EFORMAT,
+                       "%s: quantization_config has \"inputs\", which version %zu does not have", path,
+                       version);
     weights->layer_formats = json_object_get(q, "layers");
     if (!json_is_object(weights->layer_formats))
         return lb_fail(err, LB_EFORMAT, "%s: quantization_config has no \"layers\" object", path);

@@ -16,7 +16,7 @@
 
 /* The layout that lowbit writes: quantization_config.format_version. Version 1, which has no "inputs", is
  * read too. */
-enum { LB_QUANTIZED_VERSION = 2 };
+enum { LB_QUANTIZED_VERSION = 2, LB_INPUTS_SINCE_VERSION = 2 };
 
 /* How layers are rewritten before they are quantized, without changing what they compute (inputs.h). */
 typedef enum lb_transform_kind { LB_TRANSFORM_NONE, LB_TRANSFORM_HADAMARD } lb_transform_kind;
@@ -34,7 +34,7 @@ typedef struct lb_weights {
     lb_config config;
     const json_t *layer_formats; /* {"model.layers.0.self_attn.q_proj": "int4-g128"}; NULL: all float */
     lb_transform transform; /* that the stored weights have gone through: their inputs must too */
-    lb_format act; /* that the layers' inputs are rounded to; a float format: they are not */
+    lb_format act; /* that the layers' inputs are rounded to; f32: they are not */
 } lb_weights;
 
 /* One weight matrix (or vector: rows = 1). */

@@ -55,7 +55,10 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     if (o->act)
         LB_TRY(lb_format_parse(o->act, &out->act, err));
     LB_TRY(lb_transform_parse(o->transform, &out->transform, err));
-    out->transform.seed = o->seed & INT64_MAX; /* what JSON's integers hold */
+    if (o->seed > INT64_MAX)
+        return lb_fail(err, LB_EINVAL, "the seed %llu is more than the %lld that a checkpoint can record",
+                       (unsigned long long)o->seed, (long long)INT64_MAX);
+    out->transform.seed = o->seed;
     LB_TRY(lb_method_find(o->method, &out->method, err));
     LB_TRY(lb_order_parse(o->order, &out->order, err));
     if (strcmp(o->fit, "search") != 0 && strcmp(o->fit, "range") != 0)

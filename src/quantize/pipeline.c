@@ -249,6 +249,11 @@ static lb_status put_in_place(lb_layer *l, const lb_hessian *h, lb_error *err)
     else
         error = square_sum(rounded, n);
     l->relative_error = energy > 0.0 ? error / energy : 0.0;
+    if (st == LB_OK && !isfinite(l->relative_error))
+        st = lb_fail(
+            err, LB_EINVAL,
+            "%s: its weights are so large that %s rounds some to infinity; keep it with --layer '%s=bf16'",
+            l->name, l->format.name, l->name);
     lb_free(rounded);
     return st;
 }

@@ -113,7 +113,7 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
         failed |= json_object_set_new(json, "damp", json_real(recipe->damp));
         failed |= json_object_set_new(json, "compensate", json_real(recipe->compensate));
     }
-    if (!lb_format_is_float(&recipe->act))
+    if (!lb_format_keeps(&recipe->act))
         failed |= json_object_set_new(json, "act", json_string(recipe->act.name));
     if (recipe->transform.kind != LB_TRANSFORM_NONE) {
         char name[LB_TRANSFORM_NAME_BYTES];

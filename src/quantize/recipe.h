@@ -28,7 +28,7 @@ enum { LB_RECIPE_MAX_RULES = 64 };
 
 typedef struct lb_recipe {
     lb_format format; /* of every linear layer of every block */
-    lb_format act; /* that inputs of those layers are rounded to; a float format: they are not */
+    lb_format act; /* that inputs of those layers are rounded to; f32: they are not */
     lb_transform transform; /* resolved */
     const lb_method *method;
     lb_fit fit;

@@ -95,7 +95,28 @@ expect 1 study "$model" --text "$work/absent" -o "$work/none" -q
 one_sentence
 absent "$work/none"
 expect 1 study "$model" --text "$text" -o "$work/no/where" -q
-stderr_has 'there is no folder'
+stderr_has 'No such file or directory'
+
+mkdir "$work/left.partial"
+expect 1 study "$model" --text "$text" -o "$work/left" -q
+one_sentence
+stderr_has 'left.partial exists'
+expect 1 study "$model" --text "$text" -o "" -q
+stderr_has 'has no name'
+expect 2 eval "$model" --text "$text" --fit search
+stderr_has '--fit belongs to --weights'
+
+# A cast to bf16 rounds, and is not free.
+expect 0 eval "$model" --text "$text" --tokens 256 --weights bf16 --act bf16 -q --json
+grep -q '"kl_mean": 0.0,' "$work/out" && bad 'a cast to bf16 changes nothing'
+
+# A path that is no UTF-8 is no reason to say nothing.
+odd=$work/$'odd\xff'
+cp -r "$model" "$odd"
+expect 0 formats --tensor "$odd:model.norm" --format mxint8 --json -q
+stdout_has '"qsnr_db"'
+expect 0 eval "$odd" --text "$text" --tokens 128 --json -q
+stdout_has '"nll_mean"'
 
 # Without gnuplot everything else is there, and one line says what is not.
 mkdir "$work/bin"

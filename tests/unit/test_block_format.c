@@ -284,8 +284,9 @@ static void storage_refuses_what_is_not_finite(void **state)
         }
         memset(scales, 0, sizeof scales);
         for (unsigned byte = 0; byte < 256 && f.bits == 8; byte++) {
+            const bool below = f.element->twos_complement && f.symmetric && byte == 0x80;
             codes[33] = (uint8_t)byte;
-            if (!isfinite(slow_decode(slow->element, byte)))
+            if (below || !isfinite(slow_decode(slow->element, byte)))
                 check_refused(&f, codes, scales, n, "column 33");
             else
                 assert_int_equal(

@@ -272,6 +272,42 @@ static void activations_that_are_no_numbers_are_noticed(void **state)
     assert_non_null(strstr(err.msg, "not finite"));
 }
 
+/* Finite weights whose rounded values are not: refused by name, not stored. */
+static void weights_that_round_to_infinity_are_refused(void **state)
+{
+    (void)state;
+    tiny_model *m = tiny_model_make(&model);
+    for (size_t i = 0; i < m->count; i++) {
+        if (strstr(m->tensors[i].name, "layers.0.self_attn.o_proj"))
+            m->tensors[i].values[5] = 3.4e38f;
+    }
+    assert_int_equal(tiny_model_save(in_work("edge"), m), 0);
+    tiny_model_free(m);
+    lb_quantize_options q = small_options(in_work("edge"), in_work("edge_out"));
+    q.method = "rtn";
+    q.fit = "range";
+    q.format = "mxfp4";
+    must_refuse(&q, LB_EINVAL,
+                "layers.0.self_attn.o_proj: its weights are so large that mxfp4 rounds some to");
+    q.seed = (uint64_t)INT64_MAX + 1;
+    must_refuse(&q, LB_EINVAL, "is more than the 9223372036854775807");
+}
+
+/* bf16 and f16 are formats to cast to as well. */
+static void casts_to_sixteen_bits_round(void **state)
+{
+    (void)state;
+    lb_eval_options o = options_for(tiny_in_work("plain", &model));
+    const char *const names[] = {"f32", "f16", "bf16"};
+    double kl[3];
+    for (size_t i = 0; i < 3; i++) {
+        o.cast = (lb_cast){.weights = names[i], .act = names[i]};
+        kl[i] = must_evaluate(&o).kl_mean;
+    }
+    assert_true(kl[0] == 0.0 && kl[1] > 0.0 &&
+                kl[2] > 8.0 * kl[1]); /* three bits less: 64 times, in the mean */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +318,8 @@ int main(void)
         cmocka_unit_test(several_casts_are_as_each_alone),
         cmocka_unit_test(rotations_that_do_not_fit_are_refused),
         cmocka_unit_test(activations_that_are_no_numbers_are_noticed),
+        cmocka_unit_test(weights_that_round_to_infinity_are_refused),
+        cmocka_unit_test(casts_to_sixteen_bits_round),
     };
     return cmocka_run_group_tests(tests, make_text, drop_work);
 }
