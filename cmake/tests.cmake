@@ -43,8 +43,9 @@ if(LB_SIMDE_INCLUDE AND NOT LB_REF_ONLY)
         target_include_directories(${program} SYSTEM PRIVATE ${LB_SIMDE_INCLUDE})
         # Emulated registers are passed between functions of one program only.
         target_compile_options(${program} PRIVATE -Wno-psabi)
-        # Every emulated instruction is a loop: optimizing or instrumenting all of them takes compilers minutes.
-        target_compile_options(${program} PRIVATE -O1 -fno-sanitize=all)
+        # Every emulated instruction is a loop: tracking variables through all of them, or instrumenting them, takes
+        # compilers minutes.
+        target_compile_options(${program} PRIVATE -O1 -g0 -fno-sanitize=all)
     endforeach()
 elseif(simde_tests)
     message(STATUS "No SIMDe (Debian: apt install libsimde-dev): its tests are left out")
