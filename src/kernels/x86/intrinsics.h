@@ -99,7 +99,12 @@ static inline __m512 lb_simde_cvtph_ps(__m256i a)
 
 #endif
 
-/* Helpers are part of the loop that calls them: the width of the codes and the quad must be known. */
+/* Helpers are part of the loop that calls them: the width of the codes and the quad must be known. Emulated,
+ * they only would take minutes to compile. */
+#ifdef LB_SIMDE
+#define LB_INLINE static inline
+#else
 #define LB_INLINE static inline __attribute__((always_inline))
+#endif
 
 #endif

@@ -32,7 +32,10 @@
              3 << CRUMB_PLACE)
 #define SINGLES(q) LINE_AND(MOVED(LINE_LOAD(block + BIT_PLANE), (q), BIT_PLACE), 1 << BIT_PLACE)
 
-/* WIDTH: bits of the largest integer that a code stands for. */
+/* Which layouts blocked panels have; what E2M1 stands for needs 5 bits. */
+#if BITS == 4 || BITS >= 6
+#define BLOCKS
+#endif
 #ifdef E2M1
 #define NAMED(prefix) JOIN(prefix, e2m1)
 #define WIDTH 5
@@ -132,9 +135,19 @@ LB_INLINE void NAMED(groups_)(const lb_qmat_panel *panel, const lb_qvec_view *x,
     }
     floats_store(y, total);
 }
+
+static void NAMED(whole_groups_)(const lb_qmat_panel *panel, const lb_qvec_view *x, float *y)
+{
+    NAMED(groups_)(panel, x, y, false);
+}
+
+static void NAMED(half_groups_)(const lb_qmat_panel *panel, const lb_qvec_view *x, float *y)
+{
+    NAMED(groups_)(panel, x, y, true);
+}
 #endif
 
-#if BITS == 4 || BITS >= 6
+#ifdef BLOCKS
 /* A scale per block, and the zero taken off in integers. */
 LB_INLINE void NAMED(blocks_)(const lb_qmat_panel *panel, const lb_qvec_view *x, float *y, const bool halves)
 {
@@ -152,10 +165,11 @@ LB_INLINE void NAMED(blocks_)(const lb_qmat_panel *panel, const lb_qvec_view *x,
             floats high = to_floats(less(NAMED(high_sum_)(block, codes, high_sum), zero * high_sum));
             low = FLOATS_MUL(low, FLOATS_ALL(x->scales[2 * b]));
             high = FLOATS_MUL(high, FLOATS_ALL(x->scales[2 * b + 1]));
-            const floats scale = block_scales(panel, panel->halves ? 2 * b : b);
+            floats scale = block_scales(panel, panel->halves ? 2 * b : b);
             total = FLOATS_ADD(total, FLOATS_MUL(scale, low));
-            total =
-                FLOATS_ADD(total, FLOATS_MUL(panel->halves ? block_scales(panel, 2 * b + 1) : scale, high));
+            if (panel->halves)
+                scale = block_scales(panel, 2 * b + 1);
+            total = FLOATS_ADD(total, FLOATS_MUL(scale, high));
         } else {
             const int32_t code_sum = low_sum + high_sum;
             floats dot = to_floats(less(NAMED(block_sum_)(block, codes, code_sum), zero * code_sum));
@@ -165,24 +179,29 @@ LB_INLINE void NAMED(blocks_)(const lb_qmat_panel *panel, const lb_qvec_view *x,
     }
     floats_store(y, total);
 }
+
+static void NAMED(whole_blocks_)(const lb_qmat_panel *panel, const lb_qvec_view *x, float *y)
+{
+    NAMED(blocks_)(panel, x, y, false);
+}
+
+static void NAMED(half_blocks_)(const lb_qmat_panel *panel, const lb_qvec_view *x, float *y)
+{
+    NAMED(blocks_)(panel, x, y, true);
+}
 #endif
 
 static void NAMED(times_)(const lb_qmat_panel *panel, const lb_qvec_view *x, float *y)
 {
-#if BITS == 4 || BITS >= 6
+    const bool halves = panel->halves || x->halves;
+#ifdef BLOCKS
     if (panel->blocked) {
-        if (panel->halves || x->halves)
-            NAMED(blocks_)(panel, x, y, true);
-        else
-            NAMED(blocks_)(panel, x, y, false);
+        (halves ? NAMED(half_blocks_) : NAMED(whole_blocks_))(panel, x, y);
         return;
     }
 #endif
 #ifndef E2M1
-    if (x->halves)
-        NAMED(groups_)(panel, x, y, true);
-    else
-        NAMED(groups_)(panel, x, y, false);
+    (halves ? NAMED(half_groups_) : NAMED(whole_groups_))(panel, x, y);
 #endif
 }
 
@@ -190,6 +209,7 @@ static void NAMED(times_)(const lb_qmat_panel *panel, const lb_qvec_view *x, flo
 #undef JOIN
 #undef NAMED
 #undef WIDTH
+#undef BLOCKS
 #undef CRUMB_PLANE
 #undef BIT_PLANE
 #undef CRUMB_PLACE
