@@ -28,7 +28,7 @@ typedef struct lb_quantize_options {
                       * NULL: leave them */
     const char *transform; /* rewrite layers first, without changing what they compute: "none", "hadamard"
                             * (rotations of the format's group size), "hadamard-N", "hadamard-full" */
-    const char *method; /* "rtn", "gptq" */
+    const char *method; /* "rtn", "gptq", "signround" */
     const char *fit; /* "search" (importance-weighted) or "range" (extremes only) */
     const char *order; /* GPTQ's column order: "group", "act", "none" */
     double damp; /* added to the Hessian's diagonal, as a share of its mean; 0..10 */
@@ -43,6 +43,13 @@ typedef struct lb_quantize_options {
     bool dry_run; /* everything up to the first minute of work, then stop */
     const char *cpu; /* cap of the instruction sets: "ref", "avx2", "avx512"; NULL: the best */
     lb_progress progress;
+    /* signround. With fit "range", and neither multiplier nor filter: SignRound V1; the defaults: V2. */
+    size_t iters; /* steps of learning for each block */
+    size_t batch; /* samples a step */
+    double lr; /* of the first step; 0: 1 / iters, and at 3 bits and less 2 / iters from 1000 iters on */
+    bool multiplier; /* learn a multiplier of the fitted scale rather than how to clip the range */
+    bool filter; /* leave the largest thousandth of errors out below 4 bits */
+    const char *best; /* choose the best iterate on samples "held-aside", on each "batch", or the "last" */
 } lb_quantize_options;
 
 /* int4-g128 by GPTQ with the scale search and 128 windows of 512 tokens. */
@@ -70,7 +77,7 @@ typedef struct lb_quantize_result {
     double quantized_bits_per_weight; /* the same of quantized layers alone */
     size_t samples, seqlen; /* calibration windows really used */
     size_t resumed_blocks; /* taken over from an interrupted run */
-    double seconds_load, seconds_capture, seconds_hessian, seconds_solve, seconds_write, seconds;
+    double seconds_load, seconds_capture, seconds_hessian, seconds_solve, seconds_tune, seconds_write, seconds;
     size_t memory_bytes; /* estimate made beforehand, without the mapped model */
     size_t disk_free_bytes;
     size_t peak_rss_bytes;

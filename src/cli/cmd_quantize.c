@@ -18,11 +18,11 @@
 typedef struct quantize_args {
     lb_common_args common;
     const char *model, *output, *format, *act, *transform, *method, *recipe, *fit, *order, *calibration,
-        *eval_text;
-    size_t samples, seqlen, eval_tokens, eval_ctx;
-    double damp, compensate;
+        *eval_text, *signround, *best;
+    size_t samples, seqlen, eval_tokens, eval_ctx, iters, batch;
+    double damp, compensate, lr;
     lb_arg_list layers;
-    bool resume, dry_run;
+    bool resume, dry_run, no_multiplier, no_filter;
 } quantize_args;
 
 static const lb_arg options[] = {
@@ -40,12 +40,13 @@ static const lb_arg options[] = {
      .help = "rewrite layers first without changing what they compute: hadamard (random rotations of the "
              "format's group size, 128 where that is a row), hadamard-N, hadamard-full"},
     {"--method", LB_ARG_STRING, offsetof(quantize_args, method), .value = "METHOD", .preset = "gptq",
-     .help = "rtn (round to nearest) or gptq"},
+     .help = "rtn (round to nearest), gptq, or signround (learned rounding: slow, and the best at 2 and 3 bits)"},
     {"--recipe", LB_ARG_CHOICE, offsetof(quantize_args, recipe), .choices = "fast|default|best",
      .preset = "default",
-     .help = "how much calibration: 32, 128 or 512 windows of 512 tokens, or all that the text has"},
+     .help = "how much calibration: 32, 128 or 512 windows of 512 tokens, or all that the text has; for "
+             "signround 128, 128 or 512, and 50, 200 or 1000 steps"},
     {"--calib", LB_ARG_STRING, offsetof(quantize_args, calibration), .value = "FILE",
-     .shown = "a built-in text for gptq, none for rtn", .help = "calibration text"},
+     .shown = "a built-in text for gptq and signround, none for rtn", .help = "calibration text"},
     {"--samples", LB_ARG_SIZE, offsetof(quantize_args, samples), .low = 1, .high = 1000000,
      .shown = "the recipe's", .help = "calibration windows"},
     {"--seqlen", LB_ARG_SIZE, offsetof(quantize_args, seqlen), .low = 2, .high = 1000000,
@@ -61,6 +62,22 @@ static const lb_arg options[] = {
      .help = "gptq: damping, as a share of the Hessian's mean diagonal"},
     {"--compensate", LB_ARG_DOUBLE, offsetof(quantize_args, compensate), .low = 0, .high = 1, .preset = "0.5",
      .help = "gptq: share of the error of earlier layers that a layer is asked to undo; 0 is plain GPTQ"},
+    {"--signround", LB_ARG_CHOICE, offsetof(quantize_args, signround), .choices = "v1|v2", .preset = "v2",
+     .help = "signround: v2 has the scale search, a learned multiplier of scales and the filter of errors; v1 "
+             "learns to clip ranges instead (--fit range --no-multiplier --no-filter)"},
+    {"--iters", LB_ARG_SIZE, offsetof(quantize_args, iters), .high = 1000000, .shown = "the recipe's",
+     .help = "signround: steps of learning for each block"},
+    {"--batch", LB_ARG_SIZE, offsetof(quantize_args, batch), .low = 1, .high = 1000000, .preset = "8",
+     .help = "signround: windows a step"},
+    {"--lr", LB_ARG_DOUBLE, offsetof(quantize_args, lr), .low = 0, .high = 1, .shown = "by the steps",
+     .help = "signround: learning rate of the first step"},
+    {"--best", LB_ARG_CHOICE, offsetof(quantize_args, best), .choices = "held-aside|batch|last",
+     .preset = "held-aside",
+     .help = "signround: choose the best iterate on windows held aside, on each batch, or take the last"},
+    {"--no-multiplier", LB_ARG_FLAG, offsetof(quantize_args, no_multiplier),
+     .help = "signround: learn no multiplier of scales; with --fit range, learn to clip instead"},
+    {"--no-filter", LB_ARG_FLAG, offsetof(quantize_args, no_filter),
+     .help = "signround: keep the largest thousandth of errors, which below 4 bits is left out"},
     {"--resume", LB_ARG_FLAG, offsetof(quantize_args, resume), .help = "go on with an interrupted run"},
     {"--dry-run", LB_ARG_FLAG, offsetof(quantize_args, dry_run),
      .help = "check everything, print the size of the result, and stop"},
@@ -85,18 +102,36 @@ static const lb_arg_spec spec = {
 static const double COLLAPSED_TOP1 = 50.0; /* per cent of predictions that agree */
 static const double COLLAPSED_PERPLEXITY = 1.5; /* times the original's */
 
+/* signround's are those of arXiv:2309.05516's code, "light", "default" and "best", but for shorter windows. */
 static void apply_recipe(const quantize_args *args, lb_quantize_options *o)
 {
     static const struct {
         const char *name;
-        size_t samples, seqlen;
-    } recipes[] = {{"fast", 32, 512}, {"default", 128, 512}, {"best", 512, 512}};
+        size_t samples, signround_samples, seqlen, iters;
+        double lr;
+    } recipes[] = {
+        {"fast", 32, 128, 512, 50, 5e-3}, {"default", 128, 128, 512, 200, 0}, {"best", 512, 512, 512, 1000, 0}};
+    const bool learns = strcmp(args->method, "signround") == 0;
     for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++) {
         if (strcmp(args->recipe, recipes[i].name) == 0) {
-            o->samples = args->samples ? args->samples : recipes[i].samples;
+            const size_t samples = learns ? recipes[i].signround_samples : recipes[i].samples;
+            o->samples = args->samples ? args->samples : samples;
             o->seqlen = args->seqlen ? args->seqlen : recipes[i].seqlen;
+            o->iters = lb_args_given(&spec, args, "--iters") ? args->iters : recipes[i].iters;
+            o->lr = lb_args_given(&spec, args, "--lr") ? args->lr : recipes[i].lr;
         }
     }
+}
+
+static void apply_signround(const quantize_args *args, lb_quantize_options *o)
+{
+    const bool second = strcmp(args->signround, "v2") == 0;
+    if (!second && strcmp(args->method, "signround") == 0 && !lb_args_given(&spec, args, "--fit"))
+        o->fit = "range";
+    o->multiplier = second && !args->no_multiplier;
+    o->filter = second && !args->no_filter;
+    o->batch = args->batch;
+    o->best = args->best;
 }
 
 static double relative_root(double energy_ratio)
@@ -182,9 +217,9 @@ static void print_result(const quantize_args *args, const lb_quantize_result *r)
     printf("\nrecipe        %s\n", r->recipe);
     print_calibration(args, r);
     print_size(r);
-    printf("time          %s: load %.1f, capture %.1f, Hessian %.1f, solve %.1f, write %.1f s\n",
+    printf("time          %s: load %.1f, capture %.1f, Hessian %.1f, solve %.1f, tune %.1f, write %.1f s\n",
            lb_duration_text(r->seconds, took), r->seconds_load, r->seconds_capture, r->seconds_hessian,
-           r->seconds_solve, r->seconds_write);
+           r->seconds_solve, r->seconds_tune, r->seconds_write);
     printf("memory        %s at most\n", lb_bytes_text((double)r->peak_rss_bytes, memory));
     if (r->resumed_blocks)
         printf("resumed       %zu blocks were finished before\n", r->resumed_blocks);
@@ -213,9 +248,9 @@ static json_t *result_json(const quantize_args *args, const lb_quantize_result *
         json, "calibration",
         json_pack("{s:I, s:I}", "samples", (json_int_t)r->samples, "seqlen", (json_int_t)r->seqlen));
     json_object_set_new(json, "seconds_by_stage",
-                        json_pack("{s:f, s:f, s:f, s:f, s:f}", "load", r->seconds_load, "capture",
+                        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "load", r->seconds_load, "capture",
                                   r->seconds_capture, "hessian", r->seconds_hessian, "solve",
-                                  r->seconds_solve, "write", r->seconds_write));
+                                  r->seconds_solve, "tune", r->seconds_tune, "write", r->seconds_write));
     return json;
 }
 
@@ -360,6 +395,7 @@ int cmd_quantize(int argc, char **argv)
     o.transform = args.transform;
     o.method = args.method;
     o.fit = args.fit;
+    apply_signround(&args, &o);
     o.order = args.order;
     o.damp = args.damp;
     o.compensate = args.compensate;

@@ -4,12 +4,14 @@
  *
  * A format cuts a row of weights into groups along the input dimension. A group has parameters (a
  * scale and a zero point, say), which say which real values its elements may take, and an element
- * has a code, which says which of them it takes. Four operations are enough for every method:
+ * has a code, which says which of them it takes. Four operations are enough for most methods:
  *
  *   fit    weights and their importance -> parameters of the group
  *   round  parameters, weights          -> codes of the nearest values
  *   value  parameters, codes            -> the values
  *   pack   codes, parameters            -> bytes, and back (unpack)
+ *
+ * and a fifth, tune (tune.h), for those that learn how to round.
  *
  * Methods see this interface only: they know no format by name. Formats know no method.
  * The last group of a row is short where the group size does not divide the row.
@@ -24,6 +26,7 @@
 #include "base/error.h"
 
 struct lb_element; /* element.h */
+struct lb_tune_ops; /* tune.h */
 
 enum {
     LB_FORMAT_NAME_BYTES = 32,
@@ -81,6 +84,8 @@ typedef struct lb_format_ops {
     /* Checks what it reads: a scale that is not finite is LB_EFORMAT. */
     lb_status (*unpack)(const lb_format *format, const uint8_t *const *parts, size_t cols, uint8_t *codes,
                         float *params, lb_error *err);
+
+    const struct lb_tune_ops *tune; /* rounding that is learned by gradients */
 } lb_format_ops;
 
 struct lb_format {

@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/half.h"
 #include "formats/bits.h"
+#include "formats/int_round.h"
+#include "formats/tune.h"
 
 static bool parse_int(const char *name, lb_format *out)
 {
@@ -36,26 +37,6 @@ static bool parse_int(const char *name, lb_format *out)
     return strncmp(name, out->name, (size_t)used) == 0;
 }
 
-/* The nearest integer to x, ties to even, held to [low, high] (integers of at most 2^21). Adding and
- * taking away 1.5 * 2^23 leaves a float no room for a fraction; plain C that every compiler
- * vectorises, where rintf needs SSE4.1. */
-static inline float round_within(float x, float low, float high)
-{
-    const float no_fraction = 12582912.0f;
-    x = x < low ? low : x;
-    x = x > high ? high : x;
-    return (x + no_fraction) - no_fraction;
-}
-
-/* A scale that storage can hold: f16, and not zero unless it was. */
-static float storable_scale(float scale)
-{
-    float rounded = lb_round_to_f16(scale);
-    if (rounded == 0.0f && scale != 0.0f)
-        rounded = scale > 0.0f ? 0x1p-24f : -0x1p-24f;
-    return rounded;
-}
-
 typedef struct extremes {
     float low, high; /* low <= 0 <= high */
 } extremes;
@@ -75,14 +56,14 @@ static void fit_range(const lb_format *format, extremes e, float *params)
     if (format->symmetric) {
         float half = (float)(1u << (format->bits - 1));
         float largest = e.high >= -e.low ? e.high : e.low;
-        params[LB_INT_SCALE] = storable_scale(-largest / half);
+        params[LB_INT_SCALE] = lb_int_storable_scale(-largest / half);
         params[LB_INT_ZERO] = half;
         return;
     }
     float top = (float)((1u << format->bits) - 1);
-    float scale = storable_scale((e.high - e.low) / top);
+    float scale = lb_int_storable_scale((e.high - e.low) / top);
     params[LB_INT_SCALE] = scale;
-    params[LB_INT_ZERO] = scale == 0.0f ? 0.0f : round_within(-e.low / scale, 0.0f, top);
+    params[LB_INT_ZERO] = scale == 0.0f ? 0.0f : lb_int_round_within(-e.low / scale, 0.0f, top);
 }
 
 /* The best candidate so far, and what the candidates are judged on. */
@@ -121,7 +102,7 @@ static double weighted_error(const search *s, float scale, float zero)
         for (size_t i = count; i < STRIDE; i++)
             terms[i] = 0.0f;
         for (size_t i = 0; i < count; i++) {
-            const float d = round_within(w[i] * inverse, low, high) * scale - w[i];
+            const float d = lb_int_round_within(w[i] * inverse, low, high) * scale - w[i];
             terms[i] = d * d;
         }
         if (s->importance) {
@@ -136,7 +117,7 @@ static double weighted_error(const search *s, float scale, float zero)
 /* Keeps the candidate if it is the best so far; returns its error. */
 static double try_candidate(search *s, float scale, float zero)
 {
-    scale = storable_scale(scale);
+    scale = lb_int_storable_scale(scale);
     if (scale == 0.0f || !isfinite(1.0f / scale))
         return HUGE_VAL;
     double error = weighted_error(s, scale, zero);
@@ -159,7 +140,7 @@ static void polish(search *s)
             return;
         for (size_t i = 0; i < s->n; i++) {
             double h = s->importance ? (double)s->importance[i] : 1.0;
-            double q = (double)round_within(s->w[i] / scale, -zero, s->top - zero);
+            double q = (double)lb_int_round_within(s->w[i] / scale, -zero, s->top - zero);
             wq += h * q * (double)s->w[i];
             qq += h * q * q;
         }
@@ -207,7 +188,7 @@ static void search_asymmetric(const lb_format *format, extremes e, search *s)
     for (int i = 0; i < STEPS; i++) {
         float shrink = 1.1f - (float)i * 0.01f;
         float scale = (e.high - e.low) * shrink / s->top;
-        float centre = round_within(-e.low * shrink / scale, 0.0f, s->top);
+        float centre = lb_int_round_within(-e.low * shrink / scale, 0.0f, s->top);
         float reach = format->bits == 2 ? 3.0f : 1.0f;
         for (float zero = centre - reach; zero <= centre + reach; zero += 1.0f) {
             if (zero >= 0.0f && zero <= s->top)
@@ -242,7 +223,7 @@ static void round_int(const lb_format *format, const float *params, const float 
     const float top = (float)((1u << format->bits) - 1);
     const float inverse = scale == 0.0f ? 0.0f : 1.0f / scale;
     for (size_t i = 0; i < n; i++)
-        codes[i] = (uint8_t)(round_within(w[i] * inverse, -zero, top - zero) + zero);
+        codes[i] = (uint8_t)(lb_int_round_within(w[i] * inverse, -zero, top - zero) + zero);
 }
 
 static void value_int(const lb_format *format, const float *params, const uint8_t *codes, size_t n, float *w)
@@ -332,4 +313,5 @@ const lb_format_ops lb_int_format = {
     .parts = parts_of_row,
     .pack = pack_int,
     .unpack = unpack_int,
+    .tune = &lb_tune_int,
 };

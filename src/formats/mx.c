@@ -6,6 +6,7 @@
 
 #include "formats/bits.h"
 #include "formats/block_format.h"
+#include "formats/tune.h"
 
 static const struct {
     const char *name, *alias;
@@ -117,4 +118,5 @@ const lb_format_ops lb_mx_format = {
     .parts = parts_of_row,
     .pack = pack_mx,
     .unpack = unpack_mx,
+    .tune = &lb_tune_block,
 };

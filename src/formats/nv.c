@@ -8,6 +8,7 @@
 
 #include "formats/bits.h"
 #include "formats/block_format.h"
+#include "formats/tune.h"
 
 static const struct {
     const char *name;
@@ -108,4 +109,5 @@ const lb_format_ops lb_nv_format = {
     .parts = parts_of_row,
     .pack = pack_nv,
     .unpack = unpack_nv,
+    .tune = &lb_tune_block,
 };

@@ -34,7 +34,12 @@ void lb_quantize_options_init(lb_quantize_options *options)
                                      .compensate = 0.5,
                                      .samples = 128,
                                      .seqlen = 512,
-                                     .seed = 42};
+                                     .seed = 42,
+                                     .iters = 200,
+                                     .batch = 8,
+                                     .multiplier = true,
+                                     .filter = true,
+                                     .best = "held-aside"};
 }
 
 typedef struct job {
@@ -47,6 +52,23 @@ typedef struct job {
     lb_checkpoint_size size;
     lb_quantized_dir *dir;
 } job;
+
+static lb_status make_tuning(const lb_quantize_options *o, lb_tuning *out, lb_error *err)
+{
+    LB_TRY(lb_best_parse(o->best, &out->best, err));
+    if (o->iters > 1000000)
+        return lb_fail(err, LB_EINVAL, "%zu steps of learning are more than 1000000", o->iters);
+    if (o->batch == 0 || o->batch > 1000000)
+        return lb_fail(err, LB_EINVAL, "a batch of %zu samples is outside 1 to 1000000", o->batch);
+    if (!(o->lr >= 0.0 && o->lr <= 1.0))
+        return lb_fail(err, LB_EINVAL, "learning rate %g is outside 0 to 1", o->lr);
+    out->iters = o->iters;
+    out->batch = o->batch;
+    out->lr = o->lr;
+    out->multiplier = o->multiplier;
+    out->filter = o->filter;
+    return LB_OK;
+}
 
 static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_error *err)
 {
@@ -74,7 +96,8 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     out->damp = o->damp;
     out->compensate = o->compensate;
     out->seed = o->seed;
-    const bool calibrates = out->method->needs_hessian || o->calibration;
+    LB_TRY(make_tuning(o, &out->tuning, err));
+    const bool calibrates = out->method->needs_calibration || o->calibration;
     if (calibrates && (o->samples == 0 || o->seqlen < 2))
         return lb_fail(err, LB_EINVAL, "calibration wants at least 1 sample of 2 tokens, got %zu of %zu",
                        o->samples, o->seqlen);
@@ -304,6 +327,7 @@ static lb_status work(job *j, lb_quantize_result *r, lb_error *err)
     r->seconds_capture = times.capture;
     r->seconds_hessian = times.hessian;
     r->seconds_solve = times.solve;
+    r->seconds_tune = times.tune;
     r->seconds_write = times.write + lb_now() - start;
     r->block_count = blocks;
     for (size_t i = 0; i < blocks; i++)

@@ -339,6 +339,7 @@ static lb_status quantize_gptq(const lb_recipe *recipe, const lb_hessian *hessia
 const lb_method lb_method_gptq = {
     .name = "gptq",
     .summary = "rounds column by column, passing each error on (needs calibration)",
+    .needs_calibration = true,
     .needs_hessian = true,
     .quantize = quantize_gptq,
 };

@@ -8,175 +8,45 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/thread.h"
-#include "model/block.h"
-#include "model/embedding.h"
+#include "calibrate/channel_squares.h"
+#include "quantize/streams.h"
 #include "transform/rotate.h"
-
-enum { CHUNK_TOKENS = 2048 }; /* tokens that go through a stage at a time */
-
-/* One of the two streams of activations, with the weights that drive it. */
-typedef struct stream {
-    float *x; /* [tokens, hidden] */
-    float *attended; /* [tokens, heads * head_dim] inputs of o, kept between two stages */
-    lb_block block;
-    lb_inputs inputs; /* the original stream's are rotated too, but never rounded */
-    lb_workspace ws;
-} stream;
 
 typedef struct run {
     const lb_pipeline *p;
     const lb_config *config;
-    lb_rope rope;
-    size_t tokens, chunk_sequences;
-    stream original, quantized;
+    lb_streams streams;
     lb_stage_times *times;
     char label[48];
 } run;
 
-static lb_stage_context stage_context(const run *r, stream *s)
-{
-    return (lb_stage_context){.kernels = r->p->kernels,
-                              .config = r->config,
-                              .rope = &r->rope,
-                              .block = &s->block,
-                              .inputs = &s->inputs,
-                              .ws = &s->ws};
-}
-
 static bool has_calibration(const run *r)
 {
-    return r->tokens > 0;
+    return r->streams.tokens > 0;
 }
 
-static void stream_free(stream *s)
+/* How many sequences go through a stage next; 0 at the end. */
+static size_t next_sequences(const run *r, size_t done)
 {
-    lb_workspace_free(&s->ws);
-    lb_block_free(&s->block);
-    lb_inputs_free(&s->inputs);
-    lb_free(s->x);
-    lb_free(s->attended);
+    const size_t left = r->p->samples->count - done, most = r->streams.chunk_sequences;
+    return left < most ? left : most;
 }
 
-static void run_free(run *r)
+/* The quantized stream, and the original one if it is to come along, to the inputs of a stage, chunk by
+ * chunk; their inputs go into h unless it is NULL. */
+static lb_status advance_streams(run *r, unsigned stage, bool both, lb_hessian *h, lb_error *err)
 {
-    lb_rope_free(&r->rope);
-    stream_free(&r->original);
-    stream_free(&r->quantized);
-}
-
-static lb_status stream_start(const run *r, stream *s, bool weights_stay, lb_error *err)
-{
-    const lb_config *c = r->config;
-    LB_TRY(lb_workspace_create(c, r->chunk_sequences * r->p->samples->length, &s->ws, err));
-    LB_TRY(lb_alloc_array(&s->x, r->tokens, c->hidden * sizeof(float), "activations", err));
-    if (weights_stay)
-        return LB_OK;
-    return lb_alloc_array(&s->attended, r->tokens, c->heads * c->head_dim * sizeof(float), "activations",
-                          err);
-}
-
-static lb_status start_streams(run *r, lb_error *err)
-{
-    const lb_samples *s = r->p->samples;
-    lb_embedding e = {0};
-    lb_status st = LB_OK;
-    r->tokens = s->count * s->length;
-    r->chunk_sequences = s->length < CHUNK_TOKENS ? CHUNK_TOKENS / s->length : 1;
-    LB_GO(lb_rope_create(r->config, s->length, &r->rope, err));
-    LB_GO(stream_start(r, &r->original, true, err));
-    LB_GO(stream_start(r, &r->quantized, false, err));
-    LB_GO(lb_embedding_load(r->p->weights, &e, err));
-    LB_GO(lb_embedding_look_up(r->p->kernels, &e, s->ids, r->tokens, r->original.x, err));
-    memcpy(r->quantized.x, r->original.x, r->tokens * r->config->hidden * sizeof(float));
-done:
-    lb_embedding_free(&e);
-    return st;
-}
-
-/* Brings one stream, for the sequences that begin at token `at`, to the inputs of a stage's linear
- * layers, and says where they are. */
-typedef lb_status (*advance)(run *r, stream *s, size_t at, size_t sequences, float **inputs, lb_error *err);
-
-static lb_status advance_to_qkv(run *r, stream *s, size_t at, size_t sequences, float **inputs, lb_error *err)
-{
-    lb_stage_context c = stage_context(r, s);
-    *inputs = s->ws.h;
-    return lb_block_attention_input(&c, s->x + at * r->config->hidden, sequences * r->p->samples->length,
-                                    err);
-}
-
-static lb_status advance_to_o(run *r, stream *s, size_t at, size_t sequences, float **inputs, lb_error *err)
-{
-    const size_t tokens = sequences * r->p->samples->length, width = r->config->heads * r->config->head_dim;
-    float *x = s->x + at * r->config->hidden;
-    lb_stage_context c = stage_context(r, s);
-    LB_TRY(lb_block_attention_input(&c, x, tokens, err));
-    LB_TRY(lb_block_attend(&c, sequences, r->p->samples->length, err));
-    *inputs = s->ws.a;
-    if (!s->attended)
-        return lb_block_attention_output(&c, s->ws.a, x, tokens, err);
-    memcpy(s->attended + at * width, s->ws.a, tokens * width * sizeof(float));
-    return LB_OK;
-}
-
-static lb_status advance_to_gate_up(run *r, stream *s, size_t at, size_t sequences, float **inputs,
-                                    lb_error *err)
-{
-    const size_t tokens = sequences * r->p->samples->length, width = r->config->heads * r->config->head_dim;
-    float *x = s->x + at * r->config->hidden;
-    lb_stage_context c = stage_context(r, s);
-    if (s->attended)
-        LB_TRY(lb_block_attention_output(&c, s->attended + at * width, x, tokens, err));
-    *inputs = s->ws.h;
-    return lb_block_ffn_input(&c, x, tokens, err);
-}
-
-static lb_status advance_to_down(run *r, stream *s, size_t at, size_t sequences, float **inputs,
-                                 lb_error *err)
-{
-    const size_t tokens = sequences * r->p->samples->length;
-    float *x = s->x + at * r->config->hidden;
-    lb_stage_context c = stage_context(r, s);
-    LB_TRY(lb_block_ffn_input(&c, x, tokens, err));
-    LB_TRY(lb_block_ffn_inner(&c, tokens, err));
-    *inputs = s->ws.m;
-    return s->attended ? LB_OK : lb_block_ffn_output(&c, x, tokens, err);
-}
-
-/* The inputs of down are wide and there are many: the quantized stream's are computed twice rather than
- * kept. */
-static lb_status advance_to_end(run *r, stream *s, size_t at, size_t sequences, float **inputs, lb_error *err)
-{
-    *inputs = s->ws.m;
-    if (!s->attended)
-        return LB_OK;
-    LB_TRY(advance_to_down(r, s, at, sequences, inputs, err));
-    lb_stage_context c = stage_context(r, s);
-    return lb_block_ffn_output(&c, s->x + at * r->config->hidden, sequences * r->p->samples->length, err);
-}
-
-static const advance advances[LB_STAGE_COUNT] = {
-    [LB_STAGE_QKV] = advance_to_qkv,
-    [LB_STAGE_O] = advance_to_o,
-    [LB_STAGE_GATE_UP] = advance_to_gate_up,
-    [LB_STAGE_DOWN] = advance_to_down,
-};
-
-/* Both streams, chunk by chunk; their inputs go into h unless it is NULL. */
-static lb_status advance_streams(run *r, advance step, lb_hessian *h, lb_error *err)
-{
-    const size_t length = r->p->samples->length;
+    lb_streams *s = &r->streams;
     const double start = lb_now();
     double in_hessian = 0.0;
-    for (size_t i = 0; i < r->p->samples->count; i += r->chunk_sequences) {
-        const size_t left = r->p->samples->count - i;
-        const size_t sequences = left < r->chunk_sequences ? left : r->chunk_sequences;
-        float *x, *original;
-        LB_TRY(step(r, &r->quantized, i * length, sequences, &x, err));
-        LB_TRY(step(r, &r->original, i * length, sequences, &original, err));
+    for (size_t done = 0, n; (n = next_sequences(r, done)) > 0; done += n) {
+        float *x, *original = NULL;
+        LB_TRY(lb_stream_advance(s, &s->quantized, stage, done, n, &x, err));
+        if (both)
+            LB_TRY(lb_stream_advance(s, &s->original, stage, done, n, &original, err));
         if (h) {
             const double before = lb_now();
-            lb_hessian_add(h, x, original, sequences * length);
+            lb_hessian_add(h, x, original, n * r->p->samples->length);
             in_hessian += lb_now() - before;
         }
         LB_TRY(lb_progress_tell(&r->p->progress, r->label, 0, 0, err));
@@ -258,8 +128,21 @@ static lb_status put_in_place(lb_layer *l, const lb_hessian *h, lb_error *err)
     return st;
 }
 
+/* How far the codes of a block's layers are. */
+typedef enum progress_of_codes {
+    TO_CHOOSE, /* stage by stage */
+    CHOSEN, /* for the whole block, just now */
+    RESTORED /* by an earlier run, together with their errors */
+} progress_of_codes;
+
+static bool reconstructs(const run *r)
+{
+    return r->p->recipe->method->reconstruct != NULL;
+}
+
 /* A stage from its inputs to rounded weights; layers [LB_BLOCK_LINEARS] of the block. */
-static lb_status quantize_stage(run *r, lb_stage stage, lb_layer *layers, bool restored, lb_error *err)
+static lb_status quantize_stage(run *r, unsigned stage, lb_layer *layers, progress_of_codes codes,
+                                lb_error *err)
 {
     lb_layer *chosen[LB_BLOCK_LINEARS], group[LB_BLOCK_LINEARS];
     size_t count = 0;
@@ -271,22 +154,22 @@ static lb_status quantize_stage(run *r, lb_stage stage, lb_layer *layers, bool r
             group[count++] = layers[which];
         }
     }
-    const bool measured = has_calibration(r) && count > 0 && !restored;
+    const bool measured = has_calibration(r) && count > 0 && codes != RESTORED;
     if (measured) {
         const bool drift = r->p->recipe->method->needs_hessian && r->p->recipe->compensate > 0.0;
         LB_GO(lb_hessian_create(group[0].cols, drift, &h, err));
     }
     if (has_calibration(r)) /* the streams advance even where nothing of this stage is to be quantized */
-        LB_GO(advance_streams(r, advances[stage], measured ? &h : NULL, err));
+        LB_GO(advance_streams(r, stage, !reconstructs(r), measured ? &h : NULL, err));
     if (measured)
         lb_hessian_finish(&h);
     const double start = lb_now();
-    if (count > 0 && !restored)
+    if (count > 0 && codes == TO_CHOOSE)
         LB_GO(r->p->recipe->method->quantize(r->p->recipe, measured ? &h : NULL, group, count, err));
     for (size_t i = 0; i < count; i++) {
         const double known = chosen[i]->relative_error;
         LB_GO(put_in_place(chosen[i], measured ? &h : NULL, err));
-        if (restored)
+        if (codes == RESTORED)
             chosen[i]->relative_error = known;
     }
     r->times->solve += lb_now() - start;
@@ -297,11 +180,11 @@ done:
 
 static double output_error(const run *r)
 {
-    const size_t n = r->tokens * r->config->hidden;
-    const double energy = square_sum(r->original.x, n);
+    const size_t n = r->streams.tokens * r->config->hidden;
+    const double energy = square_sum(r->streams.original.x, n);
     double difference = 0.0;
     for (size_t i = 0; i < n; i++) {
-        const double d = (double)r->quantized.x[i] - (double)r->original.x[i];
+        const double d = (double)r->streams.quantized.x[i] - (double)r->streams.original.x[i];
         difference += d * d;
     }
     return energy > 0.0 ? difference / energy : 0.0;
@@ -325,37 +208,99 @@ static lb_status check_magnitude(const lb_layer *l, lb_error *err)
         l->name, (double)largest, l->name);
 }
 
-static lb_status load_rotated(const run *r, size_t index, stream *s, lb_error *err)
+static lb_status load_rotated(const run *r, size_t index, lb_stream *s, lb_error *err)
 {
     LB_TRY(lb_block_load(r->p->weights, index, LB_LOAD_FLOAT, &s->block, err));
     return lb_block_rotate(r->p->kernels, &s->inputs, &s->block, err);
+}
+
+/* Weights of both streams, and room for codes and params. */
+static lb_status open_block(run *r, size_t index, lb_layer *layers, lb_error *err)
+{
+    LB_TRY(load_rotated(r, index, &r->streams.quantized, err));
+    if (has_calibration(r))
+        LB_TRY(load_rotated(r, index, &r->streams.original, err));
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
+        lb_layer *l = &layers[which];
+        l->w = r->streams.quantized.block.linear[which].dense;
+        if (lb_format_is_float(&l->format))
+            continue;
+        LB_TRY(check_magnitude(l, err));
+        lb_format_bind(&l->format, l->w, l->rows * l->cols);
+        LB_TRY(alloc_layer(l, err));
+    }
+    return LB_OK;
+}
+
+static void close_block(run *r, lb_layer *layers)
+{
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
+        release_layer(&layers[which]);
+    lb_block_free(&r->streams.original.block);
+    lb_block_free(&r->streams.quantized.block);
+}
+
+/* Chooses the codes of a whole block, from what comes in in the quantized stream to what comes out in the
+ * original one, which this brings to its end. */
+static lb_status reconstruct_block(run *r, size_t index, lb_layer *layers, bool restored, lb_error *err)
+{
+    lb_streams *s = &r->streams;
+    lb_channel_squares squares = {0};
+    lb_status st = LB_OK;
+    double start = lb_now();
+    LB_GO(lb_channel_squares_create(r->config, &squares, err));
+    for (size_t done = 0, n; (n = next_sequences(r, done)) > 0; done += n) {
+        for (unsigned stage = 0; stage < LB_STAGE_COUNT; stage++) {
+            float *x;
+            LB_GO(lb_stream_advance(s, &s->original, stage, done, n, &x, err));
+            lb_channel_squares_add(&squares, (lb_stage)stage, x, n * r->p->samples->length);
+        }
+        LB_GO(lb_progress_tell(&r->p->progress, r->label, 0, 0, err));
+    }
+    lb_block_free(&s->original.block);
+    r->times->capture += lb_now() - start;
+    if (restored)
+        goto done;
+    start = lb_now();
+    lb_reconstruction job = {.kernels = r->p->kernels,
+                             .config = r->config,
+                             .rope = &s->rope,
+                             .inputs = &s->quantized.inputs,
+                             .block = &s->quantized.block,
+                             .x = s->quantized.x,
+                             .target = s->original.x,
+                             .sequences = r->p->samples->count,
+                             .length = r->p->samples->length,
+                             .index = index,
+                             .label = r->label,
+                             .progress = &r->p->progress};
+    for (unsigned stage = 0; stage < LB_STAGE_COUNT; stage++)
+        job.importance[stage] = lb_channel_squares_importance(&squares, (lb_stage)stage);
+    LB_GO(r->p->recipe->method->reconstruct(r->p->recipe, &job, layers, err));
+    r->times->tune += lb_now() - start;
+done:
+    lb_channel_squares_free(&squares);
+    return st;
 }
 
 static lb_status quantize_block(run *r, size_t index, lb_layer *layers, lb_block_report *report,
                                 lb_error *err)
 {
     const bool restored = r->p->sink.has(r->p->sink.self, index);
+    progress_of_codes codes = restored ? RESTORED : reconstructs(r) ? CHOSEN : TO_CHOOSE;
     double start = lb_now();
     lb_status st = LB_OK;
     *report = (lb_block_report){.output_error = NAN};
-    LB_GO(load_rotated(r, index, &r->quantized, err));
-    if (has_calibration(r))
-        LB_GO(load_rotated(r, index, &r->original, err));
-    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
-        layers[which].w = r->quantized.block.linear[which].dense;
-        if (lb_format_is_float(&layers[which].format))
-            continue;
-        LB_GO(check_magnitude(&layers[which], err));
-        lb_format_bind(&layers[which].format, layers[which].w, layers[which].rows * layers[which].cols);
-        LB_GO(alloc_layer(&layers[which], err));
-    }
+    LB_GO(open_block(r, index, layers, err));
     if (restored)
         LB_GO(r->p->sink.restore(r->p->sink.self, index, layers, LB_BLOCK_LINEARS, err));
     r->times->load += lb_now() - start;
+    if (reconstructs(r))
+        LB_GO(reconstruct_block(r, index, layers, restored, err));
     for (unsigned stage = 0; stage < LB_STAGE_COUNT; stage++)
-        LB_GO(quantize_stage(r, (lb_stage)stage, layers, restored, err));
+        LB_GO(quantize_stage(r, stage, layers, codes, err));
     if (has_calibration(r)) {
-        LB_GO(advance_streams(r, advance_to_end, NULL, err));
+        LB_GO(advance_streams(r, LB_STAGE_COUNT, !reconstructs(r), NULL, err));
         report->output_error = output_error(r);
     }
     start = lb_now();
@@ -363,10 +308,7 @@ static lb_status quantize_block(run *r, size_t index, lb_layer *layers, lb_block
         LB_GO(r->p->sink.commit(r->p->sink.self, index, layers, LB_BLOCK_LINEARS, err));
     r->times->write += lb_now() - start;
 done:
-    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
-        release_layer(&layers[which]);
-    lb_block_free(&r->original.block);
-    lb_block_free(&r->quantized.block);
+    close_block(r, layers);
     return st;
 }
 
@@ -385,15 +327,20 @@ static void describe_layers(const lb_pipeline *p, lb_layer *layers)
 lb_status lb_pipeline_run(const lb_pipeline *pipeline, lb_layer *layers, lb_block_report *blocks,
                           lb_stage_times *times, lb_error *err)
 {
-    run r = {.p = pipeline, .config = &pipeline->weights->config, .times = times};
+    run r = {.p = pipeline,
+             .config = &pipeline->weights->config,
+             .streams = {.kernels = pipeline->kernels,
+                         .config = &pipeline->weights->config,
+                         .samples = pipeline->samples},
+             .times = times};
     lb_status st = LB_OK;
     *times = (lb_stage_times){0};
     describe_layers(pipeline, layers);
     const lb_recipe *recipe = pipeline->recipe;
-    LB_GO(lb_inputs_create(r.config, &recipe->transform, NULL, &r.original.inputs, err));
-    LB_GO(lb_inputs_create(r.config, &recipe->transform, &recipe->act, &r.quantized.inputs, err));
+    LB_GO(lb_inputs_create(r.config, &recipe->transform, NULL, &r.streams.original.inputs, err));
+    LB_GO(lb_inputs_create(r.config, &recipe->transform, &recipe->act, &r.streams.quantized.inputs, err));
     if (pipeline->samples->count > 0)
-        LB_GO(start_streams(&r, err));
+        LB_GO(lb_streams_start(&r.streams, pipeline->weights, err));
     for (size_t i = 0; i < r.config->layers; i++) {
         snprintf(r.label, sizeof r.label, "block %zu/%zu", i + 1, r.config->layers);
         LB_GO(lb_progress_tell(&pipeline->progress, r.label, i, r.config->layers, err));
@@ -401,7 +348,7 @@ lb_status lb_pipeline_run(const lb_pipeline *pipeline, lb_layer *layers, lb_bloc
     }
     st = lb_progress_tell(&pipeline->progress, r.label, r.config->layers, r.config->layers, err);
 done:
-    run_free(&r);
+    lb_streams_free(&r.streams);
     return st;
 }
 
@@ -412,12 +359,11 @@ size_t lb_pipeline_memory(const lb_config *c, const lb_recipe *recipe, size_t sa
     /* one block: floats twice, codes, and the largest layer's rounded copy and error products */
     size_t bytes = linear * 9 + 3 * c->ffn * c->hidden * sizeof(float);
     if (samples > 0) {
-        const size_t chunk = seqlen < CHUNK_TOKENS ? CHUNK_TOKENS / seqlen * seqlen : seqlen;
-        bytes += samples * seqlen * (2 * c->hidden + q) * sizeof(float);
-        bytes += 2 * lb_workspace_bytes(c, chunk) + c->vocab * c->hidden * sizeof(float);
-        bytes += widest * widest * sizeof(float);
+        bytes += lb_streams_bytes(c, samples, seqlen) + widest * widest * sizeof(float);
         if (recipe->method->needs_hessian)
             bytes += widest * widest * (3 * sizeof(float) + sizeof(double));
     }
+    if (recipe->method->memory)
+        bytes += recipe->method->memory(recipe, c, samples, seqlen);
     return bytes;
 }

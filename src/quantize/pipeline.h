@@ -6,8 +6,9 @@
  * already quantized blocks do, which is what the layers to come will really see. For each block the
  * loop walks through the stages that share an input (q k v | o | gate up | down), collects the
  * Hessian that the method asks for from the quantized stream, lets the method choose codes, puts the
- * rounded weights in place, and goes on. A finished block goes to the sink, which makes it durable,
- * and its memory is given back: memory is that of one block plus the activations.
+ * rounded weights in place, and goes on. A method that reconstructs whole blocks is called once a block
+ * instead, before the quantized stream goes through it. A finished block goes to the sink, which makes it
+ * durable, and its memory is given back: memory is that of one block plus the activations.
  *
  * Everything is a function of the recipe, the weights and the samples, in a fixed order: the same
  * bytes come out at any thread count, and a run that restores finished blocks from its sink continues
@@ -35,7 +36,7 @@ typedef struct lb_sink {
 } lb_sink;
 
 typedef struct lb_stage_times {
-    double load, capture, hessian, solve, write; /* seconds */
+    double load, capture, hessian, solve, tune, write; /* seconds */
 } lb_stage_times;
 
 typedef struct lb_pipeline {

@@ -10,7 +10,10 @@
 static const char *const order_names[] = {
     [LB_ORDER_GROUP] = "group", [LB_ORDER_ACT] = "act", [LB_ORDER_NONE] = "none"};
 
-static const lb_method *const methods[] = {&lb_method_rtn, &lb_method_gptq};
+static const char *const best_names[] = {
+    [LB_BEST_HELD_ASIDE] = "held-aside", [LB_BEST_BATCH] = "batch", [LB_BEST_LAST] = "last"};
+
+static const lb_method *const methods[] = {&lb_method_rtn, &lb_method_gptq, &lb_method_signround};
 
 const lb_method *lb_method_at(size_t index)
 {
@@ -42,6 +45,18 @@ lb_status lb_order_parse(const char *name, lb_order *out, lb_error *err)
     return lb_fail(err, LB_EINVAL, "column order \"%.40s\" is not known: there are group, act, none", name);
 }
 
+lb_status lb_best_parse(const char *name, lb_best *out, lb_error *err)
+{
+    for (size_t i = 0; i < sizeof best_names / sizeof *best_names; i++) {
+        if (strcmp(name, best_names[i]) == 0) {
+            *out = (lb_best)i;
+            return LB_OK;
+        }
+    }
+    return lb_fail(err, LB_EINVAL,
+                   "\"%.40s\" is no way to choose the best: there are held-aside, batch, last", name);
+}
+
 void lb_recipe_default(lb_recipe *out)
 {
     *out = (lb_recipe){.method = &lb_method_gptq,
@@ -49,6 +64,7 @@ void lb_recipe_default(lb_recipe *out)
                        .order = LB_ORDER_GROUP,
                        .damp = 0.01,
                        .compensate = 0.5,
+                       .tuning = {.iters = 200, .batch = 8, .multiplier = true, .filter = true},
                        .samples = 128,
                        .seqlen = 512,
                        .seed = 42};
@@ -112,6 +128,15 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
         failed |= json_object_set_new(json, "order", json_string(order_names[recipe->order]));
         failed |= json_object_set_new(json, "damp", json_real(recipe->damp));
         failed |= json_object_set_new(json, "compensate", json_real(recipe->compensate));
+    }
+    if (recipe->method->reconstruct) {
+        const lb_tuning *t = &recipe->tuning;
+        failed |= json_object_set_new(json, "iters", json_integer((json_int_t)t->iters));
+        failed |= json_object_set_new(json, "batch", json_integer((json_int_t)t->batch));
+        failed |= json_object_set_new(json, "lr", t->lr > 0.0 ? json_real(t->lr) : json_string("auto"));
+        failed |= json_object_set_new(json, "multiplier", json_boolean(t->multiplier));
+        failed |= json_object_set_new(json, "filter", json_boolean(t->filter));
+        failed |= json_object_set_new(json, "best", json_string(best_names[t->best]));
     }
     if (!lb_format_keeps(&recipe->act))
         failed |= json_object_set_new(json, "act", json_string(recipe->act.name));

@@ -18,6 +18,26 @@ typedef enum lb_order {
     LB_ORDER_NONE /* as stored */
 } lb_order;
 
+/* On what the best iterate of learned rounding is chosen. */
+typedef enum lb_best {
+    LB_BEST_HELD_ASIDE, /* samples that are not trained on, every few steps */
+    LB_BEST_BATCH, /* each step's batch, as arXiv:2309.05516's code does */
+    LB_BEST_LAST /* not at all: the last iterate */
+} lb_best;
+
+/* How rounding is learned (signround.c). With lb_recipe.fit it makes SignRound V1 (range, no multiplier, no
+ * filter) or V2 (search, multiplier, filter), or what lies between. */
+typedef struct lb_tuning {
+    size_t iters; /* steps for each block; 0: none, which is rounding to nearest */
+    size_t batch; /* samples a step */
+    double
+        lr; /* of the first step, falling to 0; 0: 1 / iters, and at 3 bits and less 2 / iters from 1000 on */
+    bool multiplier; /* train a multiplier of the fitted scale; false: train clipping of the range, or, on a
+                      * searched scale, nothing but the rounding */
+    bool filter; /* ignore the largest thousandth of errors below 4 bits */
+    lb_best best;
+} lb_tuning;
+
 /* "--layer PATTERN=FORMAT": layers whose name matches the shell pattern get this format. */
 typedef struct lb_layer_rule {
     char pattern[96];
@@ -35,6 +55,7 @@ typedef struct lb_recipe {
     lb_order order;
     double damp; /* added to H's diagonal, as a share of its mean */
     double compensate; /* how much of the drift of a layer's inputs it is asked to undo, 0..1 */
+    lb_tuning tuning; /* of methods that reconstruct blocks */
     size_t samples, seqlen; /* calibration; samples = 0: none */
     uint64_t seed;
     lb_layer_rule rules[LB_RECIPE_MAX_RULES]; /* the last that matches wins */
@@ -57,5 +78,7 @@ const lb_format *lb_recipe_format(const lb_recipe *recipe, const char *layer, co
 json_t *lb_recipe_json(const lb_recipe *recipe);
 
 lb_status lb_order_parse(const char *name, lb_order *out, lb_error *err);
+/* "held-aside", "batch", "last". */
+lb_status lb_best_parse(const char *name, lb_best *out, lb_error *err);
 
 #endif

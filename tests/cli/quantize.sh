@@ -121,6 +121,22 @@ for threads in 1 2; do
 done
 same_folder "$work/threads1" "$work/threads2"
 
+# Learned rounding: every switch is recorded, and threads do not matter.
+learned=(--method signround --format int2-g32 --samples 8 --iters 6 --batch 3)
+for threads in 1 2; do
+    expect 0 quantize "$model" -o "$work/learned$threads" "${learned[@]}" --threads "$threads" -q
+done
+same_folder "$work/learned1" "$work/learned2"
+stdout_has '"best":"held-aside","filter":true,"fit":"search"'
+stdout_has '"iters":6,"lr":"auto","method":"signround","multiplier":true'
+expect 0 quantize "$model" --dry-run "${learned[@]}" --signround v1 --best batch --lr 0.01
+stdout_has '"best":"batch","filter":false,"fit":"range"'
+stdout_has '"lr":0.01,"method":"signround","multiplier":false'
+expect 0 quantize "$model" --dry-run --method signround --recipe fast
+stdout_has '"iters":50,"lr":0.005'
+expect 2 quantize "$model" -o "$work/no" --method signround --best first
+expect 2 quantize "$model" -o "$work/no" --method signround --batch 0
+
 # A kill in the middle, at three moments, and on from there: the same bytes as in one go.
 "$LB_BUILD/make_tiny_model" "$work/deep" seed=6 layers=8 hidden=64 ffn=160 context=256
 flags=(--format int4-g32 --samples 16 --threads 1)

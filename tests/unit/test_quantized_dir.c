@@ -18,15 +18,23 @@ static const tiny_model_options one_block = {
 
 static lb_quantize_options case_options(const char *output)
 {
-    return small_options(tiny_in_work("three", &three_blocks), output);
+    lb_quantize_options o = small_options(tiny_in_work("three", &three_blocks), output);
+    o.iters = 2;
+    o.batch = 2;
+    return o;
 }
 
 /* The unbroken runs that everything is compared with, one for each method, and their reports. */
-static lb_quantize_result reports[2];
+static const char *const methods[] = {"gptq", "rtn", "signround"};
+enum { METHODS = sizeof methods / sizeof *methods };
+static lb_quantize_result reports[METHODS];
 
 static lb_quantize_result *report_of(const char *method)
 {
-    return &reports[strcmp(method, "rtn") == 0];
+    size_t i = 0;
+    while (strcmp(method, methods[i]) != 0)
+        i++;
+    return &reports[i];
 }
 
 static const char *unbroken(const char *method)
@@ -42,8 +50,8 @@ static const char *unbroken(const char *method)
 
 static int drop_reports(void **state)
 {
-    lb_quantize_result_free(&reports[0]);
-    lb_quantize_result_free(&reports[1]);
+    for (size_t i = 0; i < METHODS; i++)
+        lb_quantize_result_free(&reports[i]);
     return drop_work(state);
 }
 
@@ -91,9 +99,8 @@ static int stop_sometime(void *user, const char *stage, size_t done, size_t tota
 static void every_interruption_can_be_resumed(void **state)
 {
     (void)state;
-    static const char *const methods[] = {"gptq", "rtn"};
     const char *output = in_work("stopped"), *partial = in_work("stopped.partial");
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < METHODS; i++) {
         lb_quantize_options o = case_options(output);
         o.method = methods[i];
         for (size_t n = 1;; n++) {

@@ -117,19 +117,22 @@ static void names_of_methods_and_orders(void **state)
     (void)state;
     const lb_method *method;
     lb_order order;
+    lb_best best;
     lb_error err;
     assert_int_equal(lb_method_find("rtn", &method, &err), LB_OK);
     assert_ptr_equal(method, &lb_method_rtn);
     assert_false(method->needs_hessian);
     assert_int_equal(lb_method_find("gptq", &method, &err), LB_OK);
     assert_ptr_equal(method, &lb_method_gptq);
-    assert_true(method->needs_hessian);
+    assert_true(method->needs_hessian && method->needs_calibration);
+    assert_int_equal(lb_method_find("signround", &method, &err), LB_OK);
+    assert_true(method->needs_calibration && method->reconstruct && !method->quantize);
     size_t count = 0;
     for (; lb_method_at(count); count++) {
         assert_int_equal(lb_method_find(lb_method_at(count)->name, &method, &err), LB_OK);
         assert_ptr_equal(method, lb_method_at(count));
     }
-    assert_true(count >= 2);
+    assert_int_equal(count, 3);
     assert_int_equal(lb_method_find("GPTQ", &method, &err), LB_EINVAL);
     for (size_t i = 0; i < count; i++)
         assert_non_null(strstr(err.msg, lb_method_at(i)->name));
@@ -140,6 +143,13 @@ static void names_of_methods_and_orders(void **state)
     assert_int_equal(order, LB_ORDER_ACT);
     assert_int_equal(lb_order_parse("none", &order, &err), LB_OK);
     assert_int_equal(order, LB_ORDER_NONE);
+    assert_int_equal(lb_best_parse("held-aside", &best, &err), LB_OK);
+    assert_int_equal(best, LB_BEST_HELD_ASIDE);
+    assert_int_equal(lb_best_parse("batch", &best, &err), LB_OK);
+    assert_int_equal(best, LB_BEST_BATCH);
+    assert_int_equal(lb_best_parse("last", &best, &err), LB_OK);
+    assert_int_equal(best, LB_BEST_LAST);
+    assert_int_equal(lb_best_parse("first", &best, &err), LB_EINVAL);
     assert_int_equal(lb_order_parse("groups", &order, &err), LB_EINVAL);
     assert_int_equal(lb_order_parse("", &order, &err), LB_EINVAL);
 }
@@ -148,7 +158,7 @@ static void names_of_methods_and_orders(void **state)
 static void the_json_tells_recipes_apart(void **state)
 {
     (void)state;
-    enum { VARIANTS = 13 };
+    enum { VARIANTS = 20, LEARNED = 13 };
     lb_recipe r[VARIANTS];
     json_t *json[VARIANTS];
     for (size_t i = 0; i < VARIANTS; i++)
@@ -165,6 +175,14 @@ static void the_json_tells_recipes_apart(void **state)
     assert_int_equal(lb_recipe_add_rule(&r[10], "*.q_proj=int8-g128", NULL), LB_OK);
     assert_int_equal(lb_recipe_add_rule(&r[11], "*.k_proj=int8-row", NULL), LB_OK);
     r[12].compensate = 0.25;
+    for (size_t i = LEARNED; i < VARIANTS; i++)
+        r[i].method = &lb_method_signround;
+    r[14].tuning.iters = 100;
+    r[15].tuning.batch = 4;
+    r[16].tuning.lr = 0.005;
+    r[17].tuning.multiplier = false;
+    r[18].tuning.filter = false;
+    r[19].tuning.best = LB_BEST_BATCH;
     for (size_t i = 0; i < VARIANTS; i++) {
         json_t *again = lb_recipe_json(&r[i]);
         json[i] = lb_recipe_json(&r[i]);
@@ -181,6 +199,10 @@ static void the_json_tells_recipes_apart(void **state)
     assert_int_equal(json_integer_value(json_object_get(json[6], "samples")), 127);
     assert_int_equal(json_integer_value(json_object_get(json[8], "seed")), 43);
     assert_null(json_object_get(json[2], "damp")); /* which RTN does not look at */
+    assert_null(json_object_get(json[0], "iters"));
+    assert_int_equal(json_integer_value(json_object_get(json[LEARNED], "iters")), 200);
+    assert_string_equal(json_string_value(json_object_get(json[LEARNED], "lr")), "auto");
+    assert_string_equal(json_string_value(json_object_get(json[19], "best")), "batch");
     const json_t *rules = json_object_get(json[9], "layer_rules");
     assert_int_equal(json_array_size(rules), 1);
     assert_string_equal(json_string_value(json_array_get(rules, 0)), "*.q_proj=int8-row");
