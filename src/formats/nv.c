@@ -84,6 +84,7 @@ static lb_status unpack_nv(const lb_format *format, const uint8_t *const *parts,
 {
     const size_t groups = lb_format_groups(format, cols);
     lb_bits_unpack(parts[PART_CODES], cols, format->bits, codes);
+    LB_TRY(lb_block_check_codes(format, codes, cols, err));
     if (format->rule == LB_SCALE_EXACT)
         return lb_block_unpack_floats(format, parts[PART_SCALES], groups, params, err);
     for (size_t g = 0; g < groups; g++) {

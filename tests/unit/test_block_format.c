@@ -257,14 +257,23 @@ static void check_refused(const lb_format *f, const uint8_t *codes, const uint8_
         fail_msg("%s: status %d, \"%s\", wanted a refusal with \"%s\"", f->name, (int)st, err.msg, part);
 }
 
-/* Every byte as a scale and, of 8-bit floats, as a code, in a row of two blocks and a short one. */
-static void storage_refuses_what_is_not_finite(void **state)
+/* The bits of the code at column `at` of a row that stores `bits` bits each. */
+static void store_code(uint8_t *row, unsigned bits, size_t at, unsigned code)
+{
+    for (size_t i = 0; i < bits; i++) {
+        const size_t bit = at * bits + i;
+        row[bit / 8] = (uint8_t)((row[bit / 8] & ~(1u << bit % 8)) | (code >> i & 1u) << bit % 8);
+    }
+}
+
+/* Every byte as a scale, and every code, in a row of one block and a short one. */
+static void storage_refuses_what_is_out_of_range(void **state)
 {
     (void)state;
     for (size_t k = 0; k < count; k++) {
         const lb_format f = parse(&formats[k]);
         const slow_format *slow = &formats[k];
-        const size_t n = 2 * slow->block - 3;
+        const size_t n = 2 * slow->block - 3, column = slow->block + 1;
         uint8_t codes[64] = {0}, scales[8] = {0}, back[64];
         float params[8];
         for (unsigned byte = 0; byte < 256 && slow->rule != SLOW_EXACT; byte++) {
@@ -283,14 +292,19 @@ static void storage_refuses_what_is_not_finite(void **state)
             check_refused(&f, codes, scales, n, "block 1");
         }
         memset(scales, 0, sizeof scales);
-        for (unsigned byte = 0; byte < 256 && f.bits == 8; byte++) {
-            const bool below = f.element->twos_complement && f.symmetric && byte == 0x80;
-            codes[33] = (uint8_t)byte;
-            if (below || !isfinite(slow_decode(slow->element, byte)))
-                check_refused(&f, codes, scales, n, "column 33");
-            else
-                assert_int_equal(
-                    f.ops->unpack(&f, (const uint8_t *const[]){codes, scales}, n, back, params, NULL), LB_OK);
+        for (unsigned code = 0; code < 1u << f.bits; code++) {
+            const double value = slow_decode(slow->element, code);
+            const bool below = slow_is_int(slow->element) && !slow->asymmetric && value < -slow->element->max;
+            char place[32];
+            snprintf(place, sizeof place, "column %zu", column);
+            store_code(codes, f.bits, column, code);
+            if (below || !isfinite(value)) {
+                check_refused(&f, codes, scales, n, place);
+                continue;
+            }
+            assert_int_equal(
+                f.ops->unpack(&f, (const uint8_t *const[]){codes, scales}, n, back, params, NULL), LB_OK);
+            assert_int_equal(back[column], code);
         }
     }
 }
@@ -429,7 +443,7 @@ int main(void)
         cmocka_unit_test(every_bfloat16_in_blocks),
         cmocka_unit_test(every_length),
         cmocka_unit_test(what_is_not_finite_spoils_its_block_alone),
-        cmocka_unit_test(storage_refuses_what_is_not_finite),
+        cmocka_unit_test(storage_refuses_what_is_out_of_range),
         cmocka_unit_test(the_asymmetric_range_is_biased),
         cmocka_unit_test(search_is_never_worse),
         cmocka_unit_test(a_vector_that_anyone_can_check),
