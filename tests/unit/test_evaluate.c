@@ -2,14 +2,13 @@
  * Perplexity and divergence against the same numbers computed by hand in double, with the transformer of
  * tests/reference_model.h and the statistics written out once more. */
 #define _GNU_SOURCE
-#include "quantize_case.h"
+#include "eval_case.h"
 #include "reference_model.h"
 
 #include "base/alloc.h"
 #include "base/thread.h"
-#include "lowbit/eval.h"
 
-enum { BOS = 256, CTX = 24, TEXT_BYTES = 200 };
+enum { BOS = 256, TEXT_BYTES = 200 };
 
 static const tiny_model_options plain = {.seed = 31,
                                          .hidden = 48,
@@ -35,34 +34,6 @@ static const char *model_with_bos(void)
     assert_int_equal(json_dump_file(config, in_work("bos/tokenizer_config.json"), 0), 0);
     json_decref(config);
     return folder;
-}
-
-static lb_eval_options options_for(const char *model)
-{
-    lb_eval_options o;
-    lb_eval_options_init(&o);
-    o.model = model;
-    o.text = in_work("text");
-    o.ctx = CTX;
-    return o;
-}
-
-static lb_eval_result must_evaluate(const lb_eval_options *options)
-{
-    lb_eval_result r;
-    lb_error err;
-    if (lb_evaluate(options, &r, &err) != LB_OK)
-        fail_msg("%s", err.msg);
-    return r;
-}
-
-static void must_refuse_eval(const lb_eval_options *options, lb_status wanted, const char *words)
-{
-    lb_eval_result r;
-    lb_error err = {LB_OK, ""};
-    const lb_status st = lb_evaluate(options, &r, &err);
-    if (st != wanted || err.status != wanted || !strstr(err.msg, words))
-        fail_msg("status %d, \"%s\"; wanted %d, \"%s\"", (int)st, err.msg, (int)wanted, words);
 }
 
 /* ---- The same by hand ---------------------------------------------------------------------------------- */

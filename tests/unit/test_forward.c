@@ -3,13 +3,10 @@
  * is what a second reader sees in its files; rotations alone change nothing. */
 #define _GNU_SOURCE
 #include "checkpoint_reader.h"
-#include "quantize_case.h"
+#include "eval_case.h"
 
 #include "base/alloc.h"
-#include "lowbit/eval.h"
 #include "model/inputs.h"
-
-enum { CTX = 24 };
 
 /* Inputs of 48 and 40 numbers: no block size divides both, and both have Hadamard matrices. */
 static const tiny_model_options model = {.seed = 7,
@@ -30,25 +27,6 @@ static int make_text(void **state)
     make_work(state);
     scratch_write(in_work("text"), sentence, strlen(sentence));
     return 0;
-}
-
-static lb_eval_options options_for(const char *path)
-{
-    lb_eval_options o;
-    lb_eval_options_init(&o);
-    o.model = path;
-    o.text = in_work("text");
-    o.ctx = CTX;
-    return o;
-}
-
-static lb_eval_result must_evaluate(const lb_eval_options *options)
-{
-    lb_eval_result r;
-    lb_error err;
-    if (lb_evaluate(options, &r, &err) != LB_OK)
-        fail_msg("%s", err.msg);
-    return r;
 }
 
 /* Every packed weight as the library reads it and as the second reader does. */
@@ -213,15 +191,6 @@ static void several_casts_are_as_each_alone(void **state)
     assert_int_equal(lb_evaluate_casts(&o, casts, 0, together, &err), LB_EINVAL);
 }
 
-static void must_refuse_cast(const lb_eval_options *options, const char *words)
-{
-    lb_eval_result r;
-    lb_error err = {LB_OK, ""};
-    const lb_status st = lb_evaluate(options, &r, &err);
-    if (st != LB_EINVAL || !strstr(err.msg, words))
-        fail_msg("status %d, \"%s\"; wanted \"%s\"", (int)st, err.msg, words);
-}
-
 static void rotations_that_do_not_fit_are_refused(void **state)
 {
     (void)state;
@@ -241,15 +210,15 @@ static void rotations_that_do_not_fit_are_refused(void **state)
     lb_eval_options o = options_for(tiny_in_work("plain", &model));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         o.cast.transform = cases[i].transform;
-        must_refuse_cast(&o, cases[i].words);
+        must_refuse_eval(&o, LB_EINVAL, cases[i].words);
     }
     tiny_model_options odd = model;
     odd.ffn = 44;
     o = options_for(tiny_in_work("odd", &odd));
     o.cast.transform = "hadamard-full";
-    must_refuse_cast(&o, "no Hadamard matrix of order 44");
+    must_refuse_eval(&o, LB_EINVAL, "no Hadamard matrix of order 44");
     o.cast.fit = "guess";
-    must_refuse_cast(&o, "fit \"guess\" is not known");
+    must_refuse_eval(&o, LB_EINVAL, "fit \"guess\" is not known");
 }
 
 /* An infinity or a NaN inside the model makes its block NaN, and the score is refused, not made up. */

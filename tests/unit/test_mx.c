@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * MX formats: the scale rules against exact arithmetic, E8M0 as stored, the ends of the range, and the signal
  * to noise ratio of normal data. */
-#include "near.h"
+#include "format_case.h"
 #include "slow_formats.h"
 
 #include "base/half.h"
@@ -83,20 +83,11 @@ static void the_default_rule_is_tight(void **state)
     }
 }
 
-static lb_format parse(const char *name)
-{
-    lb_format f;
-    lb_error err;
-    if (lb_format_parse(name, &f, &err) != LB_OK)
-        fail_msg("%s", err.msg);
-    return f;
-}
-
 /* A byte c is 2^(c - 127), both ways, for all that there are. */
 static void every_scale_byte(void **state)
 {
     (void)state;
-    const lb_format f = parse("mxint8");
+    const lb_format f = must_parse("mxint8");
     for (unsigned byte = 0; byte < 255; byte++) {
         uint8_t code = 1, packed = 0, scale = (uint8_t)byte, back = 0xee;
         float params = -1.0f, value;
@@ -118,7 +109,7 @@ static void the_ends_of_the_range(void **state)
     static const char *const names[SLOW_ELEMENTS] = {"mxfp8-e4m3", "mxfp8-e5m2", "mxfp6-e2m3", "mxfp6-e3m2",
                                                      "mxfp4",      "mxint8",     "mxint6",     "mxint4"};
     for (int e = 0; e < SLOW_ELEMENTS; e++) {
-        const lb_format f = parse(names[e]);
+        const lb_format f = must_parse(names[e]);
         const float step = (float)ldexp(slow_decode(&slow_elements[e], 1), -127);
         float x[4] = {0.0f, -0.0f, 0.0f, 0.0f}, params, values[4];
         uint8_t codes[4], bytes[4], scale;
@@ -151,36 +142,13 @@ static void the_ends_of_the_range(void **state)
 static void signal_to_noise_of_normal_data(void **state)
 {
     (void)state;
-    static const struct {
-        const char *name;
-        double db;
-    } want[] = {
+    static const normal_case want[] = {
         {"mxfp8-e4m3", 31.52},     {"mxfp8-e5m2", 25.55},     {"mxfp6-e2m3", 30.96}, {"mxfp6-e3m2", 25.55},
         {"mxfp4", 18.75},          {"mxint8", 41.62},         {"mxint6", 29.43},     {"mxint4", 16.84},
         {"mxfp8-e4m3-ocp", 30.64}, {"mxfp6-e2m3-ocp", 30.94}, {"mxfp4-ocp", 18.78},  {"mxint8-ocp", 41.67},
         {"mxint6-ocp", 29.63},     {"mxint4-ocp", 17.56},     {"mxfp4-even", 19.02}, {"mxint8-exact", 45.44},
         {"mxint6-exact", 33.19},   {"mxint4-exact", 20.26},   {"mxfp4-exact", 19.91}};
-    enum { N = 1 << 19 };
-    static float x[N], values[N], params[N / 32];
-    static uint8_t codes[N];
-    lb_rng rng;
-    lb_rng_seed(&rng, 20251029);
-    double signal = 0.0;
-    for (size_t i = 0; i < N; i++) {
-        x[i] = (float)lb_rng_normal(&rng);
-        signal += (double)x[i] * (double)x[i];
-    }
-    for (size_t k = 0; k < sizeof want / sizeof *want; k++) {
-        const lb_format f = parse(want[k].name);
-        double noise = 0.0;
-        lb_format_encode_row(&f, x, NULL, N, LB_FIT_RANGE, codes, params);
-        lb_format_decode_row(&f, codes, params, N, values);
-        for (size_t i = 0; i < N; i++)
-            noise += pow((double)values[i] - (double)x[i], 2.0);
-        const double db = 10.0 * log10(signal / noise);
-        if (fabs(db - want[k].db) > 0.05)
-            fail_msg("%s: %.3f dB, wanted %.2f within 0.05", want[k].name, db, want[k].db);
-    }
+    check_normal_data(want, sizeof want / sizeof *want);
 }
 
 int main(void)

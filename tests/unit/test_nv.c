@@ -1,21 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * NV formats: the tensor's scale and its edge cases, the block's E4M3 factor, and the signal to noise ratio
  * of normal data. */
-#include "near.h"
+#include "format_case.h"
 #include "slow_formats.h"
 
 #include "base/half.h"
 #include "base/rng.h"
 #include "formats/block_format.h"
-
-static lb_format parse(const char *name)
-{
-    lb_format f;
-    lb_error err;
-    if (lb_format_parse(name, &f, &err) != LB_OK)
-        fail_msg("%s", err.msg);
-    return f;
-}
 
 static void only_two_levels_share_a_float(void **state)
 {
@@ -24,7 +15,7 @@ static void only_two_levels_share_a_float(void **state)
         "nvfp4", "nvint4",       "nvint4-asym", "nvfp4-exact", "nvint4-exact", "nvint4-exact-asym",
         "mxfp4", "mxint8-exact", "int4-g32",    "f32"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        lb_format f = parse(names[i]);
+        lb_format f = must_parse(names[i]);
         const float x[3] = {1.0f, -8.0f, 3.0f}, before = f.tensor_scale;
         assert_int_equal(lb_format_has_tensor_scale(&f), i < 3);
         assert_int_equal(lb_format_tensor_bytes(&f, 5, 64),
@@ -41,7 +32,7 @@ static void check_bound(const float *x, size_t n, float want)
 {
     static const char *const names[] = {"nvfp4", "nvint4"};
     for (int i = 0; i < 2; i++) {
-        lb_format f = parse(names[i]);
+        lb_format f = must_parse(names[i]);
         const slow_format slow = {.element = &slow_elements[i ? SLOW_INT4 : SLOW_E2M1]};
         f.tensor_scale = -5.0f;
         lb_format_bind(&f, x, n);
@@ -92,7 +83,7 @@ static void block_factors(void **state)
             enum { N = 160 };
             float x[N], params[2 * N / 16], values[N], want_values[16];
             uint8_t codes[N], want[16];
-            lb_format f = parse(names[i]);
+            lb_format f = must_parse(names[i]);
             for (size_t k = 0; k < N; k++)
                 x[k] = (float)(sizes[round % 6] * (2.0 * lb_rng_uniform(&rng) - 1.0) *
                                pow(2.0, -1.5 * (double)(k / 16)));
@@ -122,7 +113,7 @@ static void a_small_block_is_flushed(void **state)
         bool zero;
     } cases[] = {{0x1p-10, true}, {0x1.0002p-10, false}, {0x1.fffep-11, true}, {0x1p-9, false}, {0.0, true}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        lb_format f = parse("nvfp4");
+        lb_format f = must_parse("nvfp4");
         float x[32] = {0}, params[4], values[32];
         uint8_t codes[32], bytes[16], scales[2];
         x[3] = -2688.0f; /* tensor scale 1 */
@@ -143,7 +134,7 @@ static void a_small_block_is_flushed(void **state)
 static void saturation(void **state)
 {
     (void)state;
-    lb_format f = parse("nvint4-asym"), symmetric = parse("nvint4");
+    lb_format f = must_parse("nvint4-asym"), symmetric = must_parse("nvint4");
     f.tensor_scale = symmetric.tensor_scale = 0x1p-9f; /* so that 448 is the most: a scale of 0.875 */
     const float x[4] = {100.0f, -100.0f, 7.0f * 0.875f, -8.0f * 0.875f};
     float params[2];
@@ -159,32 +150,8 @@ static void saturation(void **state)
 static void signal_to_noise_of_normal_data(void **state)
 {
     (void)state;
-    static const struct {
-        const char *name;
-        double db;
-    } want[] = {{"nvfp4", 20.44}, {"nvint4", 21.28}};
-    enum { N = 1 << 20 };
-    static float x[N], values[N], params[2 * N / 16];
-    static uint8_t codes[N];
-    lb_rng rng;
-    lb_rng_seed(&rng, 20251029);
-    double signal = 0.0;
-    for (size_t i = 0; i < N; i++) {
-        x[i] = (float)lb_rng_normal(&rng);
-        signal += (double)x[i] * (double)x[i];
-    }
-    for (size_t k = 0; k < sizeof want / sizeof *want; k++) {
-        lb_format f = parse(want[k].name);
-        double noise = 0.0;
-        lb_format_bind(&f, x, N);
-        lb_format_encode_row(&f, x, NULL, N, LB_FIT_RANGE, codes, params);
-        lb_format_decode_row(&f, codes, params, N, values);
-        for (size_t i = 0; i < N; i++)
-            noise += pow((double)values[i] - (double)x[i], 2.0);
-        const double db = 10.0 * log10(signal / noise);
-        if (fabs(db - want[k].db) > 0.05)
-            fail_msg("%s: %.3f dB, wanted %.2f within 0.05", want[k].name, db, want[k].db);
-    }
+    static const normal_case want[] = {{"nvfp4", 20.44}, {"nvint4", 21.28}};
+    check_normal_data(want, sizeof want / sizeof *want);
 }
 
 int main(void)
