@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "formats/bits.h"
 #include "formats/mx.h"
 #include "formats/nv.h"
 
@@ -131,7 +132,49 @@ void lb_block_value(const lb_format *format, const float *params, const uint8_t 
         w[i] = params[LB_BLOCK_SCALE] * lb_element_decode(format->element, codes[i]);
 }
 
-lb_status lb_block_check_codes(const lb_format *format, const uint8_t *codes, size_t cols, lb_error *err)
+/* ---- Storage ----------------------------------------------------------------------------------------- */
+
+enum { PART_CODES, PART_SCALES };
+
+static unsigned scale_bytes(const lb_format *format)
+{
+    return format->rule == LB_SCALE_EXACT ? 4 : 1;
+}
+
+unsigned lb_block_parts(const lb_format *format, size_t cols, lb_format_part out[LB_FORMAT_MAX_PARTS])
+{
+    const unsigned bytes = scale_bytes(format);
+    out[PART_CODES] = (lb_format_part){"codes", 1, lb_bits_bytes(cols, format->bits)};
+    out[PART_SCALES] = (lb_format_part){"scales", bytes, lb_format_groups(format, cols) * bytes};
+    return 2;
+}
+
+/* MX: 2^k -> k + 127, whose float has the exponent k + 127 (0 for the subnormal 2^-127). NaN -> 255. */
+static void pack_scale(const lb_format *format, const float *params, uint8_t *out)
+{
+    const uint32_t bits = lb_float_bits(params[LB_BLOCK_SCALE]);
+    if (format->rule == LB_SCALE_EXACT) {
+        for (unsigned b = 0; b < 4; b++)
+            out[b] = (uint8_t)(bits >> (8 * b));
+    } else if (format->rule == LB_SCALE_TWO_LEVEL) {
+        const float factor = params[LB_NV_BLOCK_FACTOR];
+        *out = isnan(factor) ? 0x7f : lb_element_encode(&lb_e4m3, lb_e4m3.max, factor);
+    } else {
+        *out = (uint8_t)(bits >> 23);
+    }
+}
+
+void lb_block_pack(const lb_format *format, const uint8_t *codes, const float *params, size_t cols,
+                   uint8_t *const *parts)
+{
+    const size_t groups = lb_format_groups(format, cols), bytes = scale_bytes(format);
+    lb_bits_pack(codes, cols, format->bits, parts[PART_CODES]);
+    for (size_t g = 0; g < groups; g++)
+        pack_scale(format, params + g * format->params, parts[PART_SCALES] + g * bytes);
+}
+
+/* No code of a row may be a NaN, an infinity, or below the range of a symmetric integer format. */
+static lb_status check_codes(const lb_format *format, const uint8_t *codes, size_t cols, lb_error *err)
 {
     const lb_element *e = format->element;
     const unsigned lowest = 1u << (e->bits - 1); /* of integers: -2^(bits-1) */
@@ -148,29 +191,44 @@ lb_status lb_block_check_codes(const lb_format *format, const uint8_t *codes, si
     return LB_OK;
 }
 
-void lb_block_pack_floats(const lb_format *format, const float *params, size_t groups, uint8_t *out)
+static lb_status unpack_exact(const uint8_t *bytes, size_t g, float *params, lb_error *err)
 {
-    for (size_t g = 0; g < groups; g++) {
-        const uint32_t bits = lb_float_bits(params[g * format->params + LB_BLOCK_SCALE]);
-        for (unsigned b = 0; b < 4; b++)
-            out[4 * g + b] = (uint8_t)(bits >> (8 * b));
-    }
+    uint32_t bits = 0;
+    for (unsigned b = 0; b < 4; b++)
+        bits |= (uint32_t)bytes[b] << (8 * b);
+    const float scale = lb_float_from_bits(bits);
+    if (!(scale >= 0.0f && isfinite(scale)))
+        return lb_fail(err, LB_EFORMAT, "the scale of block %zu is %g, want a finite number of at least 0", g,
+                       (double)scale);
+    params[LB_BLOCK_SCALE] = scale;
+    return LB_OK;
 }
 
-lb_status lb_block_unpack_floats(const lb_format *format, const uint8_t *bytes, size_t groups, float *params,
-                                 lb_error *err)
+static lb_status unpack_scale(const lb_format *format, const uint8_t *bytes, size_t g, float *params,
+                              lb_error *err)
 {
-    for (size_t g = 0; g < groups; g++) {
-        uint32_t bits = 0;
-        for (unsigned b = 0; b < 4; b++)
-            bits |= (uint32_t)bytes[4 * g + b] << (8 * b);
-        const float scale = lb_float_from_bits(bits);
-        if (!(scale >= 0.0f && isfinite(scale)))
+    if (format->rule == LB_SCALE_EXACT)
+        return unpack_exact(bytes, g, params, err);
+    if (format->rule == LB_SCALE_TWO_LEVEL) {
+        if (*bytes > lb_e4m3.max_code)
             return lb_fail(err, LB_EFORMAT,
-                           "the scale of block %zu is %g, want a finite number of at least 0", g,
-                           (double)scale);
-        for (unsigned i = 0; i < format->params; i++)
-            params[g * format->params + i] = scale;
+                           "the scale of block %zu is the E4M3 code 0x%02x, want 0x00 to 0x7e", g, *bytes);
+        set_nv(format, params, lb_element_decode(&lb_e4m3, *bytes));
+    } else {
+        if (*bytes == 255)
+            return lb_fail(err, LB_EFORMAT, "the scale of block %zu is NaN (E8M0 code 255)", g);
+        set_mx(params, *bytes - 127);
     }
+    return LB_OK;
+}
+
+lb_status lb_block_unpack(const lb_format *format, const uint8_t *const *parts, size_t cols, uint8_t *codes,
+                          float *params, lb_error *err)
+{
+    const size_t groups = lb_format_groups(format, cols), bytes = scale_bytes(format);
+    lb_bits_unpack(parts[PART_CODES], cols, format->bits, codes);
+    LB_TRY(check_codes(format, codes, cols, err));
+    for (size_t g = 0; g < groups; g++)
+        LB_TRY(unpack_scale(format, parts[PART_SCALES] + g * bytes, g, params + g * format->params, err));
     return LB_OK;
 }

@@ -78,12 +78,13 @@ void lb_block_fit(const lb_format *format, const float *w, const float *importan
 void lb_block_round(const lb_format *format, const float *params, const float *w, size_t n, uint8_t *codes);
 void lb_block_value(const lb_format *format, const float *params, const uint8_t *codes, size_t n, float *w);
 
-/* LB_EFORMAT when a code of a row is a NaN, an infinity, or below the range of a symmetric integer format. */
-lb_status lb_block_check_codes(const lb_format *format, const uint8_t *codes, size_t cols, lb_error *err);
-
-/* Scales that are plain floats (rule "exact"), little endian, to and from a part of a row. */
-void lb_block_pack_floats(const lb_format *format, const float *params, size_t groups, uint8_t *out);
-lb_status lb_block_unpack_floats(const lb_format *format, const uint8_t *bytes, size_t groups, float *params,
-                                 lb_error *err);
+/* Storage: "codes" (bits.h) and "scales", which are E8M0 bytes (MX), E4M3 bytes (NV) or little-endian floats
+ * (rule "exact"). Unpacking refuses NaNs, infinities and codes below the range of a symmetric integer format
+ * with LB_EFORMAT. */
+unsigned lb_block_parts(const lb_format *format, size_t cols, lb_format_part out[LB_FORMAT_MAX_PARTS]);
+void lb_block_pack(const lb_format *format, const uint8_t *codes, const float *params, size_t cols,
+                   uint8_t *const *parts);
+lb_status lb_block_unpack(const lb_format *format, const uint8_t *const *parts, size_t cols, uint8_t *codes,
+                          float *params, lb_error *err);
 
 #endif

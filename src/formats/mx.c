@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "formats/bits.h"
 #include "formats/block_format.h"
 #include "formats/tune.h"
 
@@ -65,47 +64,6 @@ static bool parse_mx(const char *name, lb_format *out)
     return false;
 }
 
-enum { PART_CODES, PART_SCALES };
-
-static unsigned parts_of_row(const lb_format *format, size_t cols, lb_format_part out[LB_FORMAT_MAX_PARTS])
-{
-    const unsigned scale_bytes = format->rule == LB_SCALE_EXACT ? 4 : 1;
-    out[PART_CODES] = (lb_format_part){"codes", 1, lb_bits_bytes(cols, format->bits)};
-    out[PART_SCALES] = (lb_format_part){"scales", scale_bytes, lb_format_groups(format, cols) * scale_bytes};
-    return 2;
-}
-
-/* 2^k -> k + 127, whose float has the exponent k + 127 (0 for the subnormal 2^-127). NaN -> 255. */
-static void pack_mx(const lb_format *format, const uint8_t *codes, const float *params, size_t cols,
-                    uint8_t *const *parts)
-{
-    const size_t groups = lb_format_groups(format, cols);
-    lb_bits_pack(codes, cols, format->bits, parts[PART_CODES]);
-    if (format->rule == LB_SCALE_EXACT) {
-        lb_block_pack_floats(format, params, groups, parts[PART_SCALES]);
-        return;
-    }
-    for (size_t g = 0; g < groups; g++)
-        parts[PART_SCALES][g] = (uint8_t)(lb_float_bits(params[g]) >> 23);
-}
-
-static lb_status unpack_mx(const lb_format *format, const uint8_t *const *parts, size_t cols, uint8_t *codes,
-                           float *params, lb_error *err)
-{
-    const size_t groups = lb_format_groups(format, cols);
-    lb_bits_unpack(parts[PART_CODES], cols, format->bits, codes);
-    LB_TRY(lb_block_check_codes(format, codes, cols, err));
-    if (format->rule == LB_SCALE_EXACT)
-        return lb_block_unpack_floats(format, parts[PART_SCALES], groups, params, err);
-    for (size_t g = 0; g < groups; g++) {
-        const int code = parts[PART_SCALES][g];
-        if (code == 255)
-            return lb_fail(err, LB_EFORMAT, "the scale of block %zu is NaN (E8M0 code 255)", g);
-        params[g] = lb_power_of_two(code - 127);
-    }
-    return LB_OK;
-}
-
 const lb_format_ops lb_mx_format = {
     .family = "mx",
     .syntax =
@@ -115,8 +73,8 @@ const lb_format_ops lb_mx_format = {
     .fit = lb_block_fit,
     .round = lb_block_round,
     .value = lb_block_value,
-    .parts = parts_of_row,
-    .pack = pack_mx,
-    .unpack = unpack_mx,
+    .parts = lb_block_parts,
+    .pack = lb_block_pack,
+    .unpack = lb_block_unpack,
     .tune = &lb_tune_block,
 };
