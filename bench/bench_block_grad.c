@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "bench.h"
+
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/rng.h"
@@ -21,8 +23,6 @@
 #include "linalg/gemm.h"
 #include "model/attention_grad.h"
 #include "model/block_grad.h"
-
-enum { MOST_REPEATS = 101 };
 
 typedef struct bench {
     lb_config config;
@@ -36,14 +36,6 @@ typedef struct bench {
     bool wants_dx;
     unsigned threads;
 } bench;
-
-static void stop_on(lb_status status, const lb_error *err)
-{
-    if (status != LB_OK) {
-        fprintf(stderr, "bench_block_grad: %s\n", err->msg);
-        exit(1);
-    }
-}
 
 static float *random_floats(lb_rng *rng, size_t n, double size)
 {
@@ -200,12 +192,6 @@ static void plain_products(bench *b)
 
 /* ---- The report -------------------------------------------------------------------------------------- */
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 typedef struct part {
     const char *name;
     void (*run)(bench *b);
@@ -245,10 +231,8 @@ static void run(bench *b, unsigned repeats)
                 parts[p].samples[i - 1] = lb_now() - begin;
         }
     }
-    for (int p = 0; p < PARTS; p++) {
-        qsort(parts[p].samples, repeats, sizeof(double), by_value);
-        medians[p] = parts[p].samples[repeats / 2];
-    }
+    for (int p = 0; p < PARTS; p++)
+        medians[p] = median(parts[p].samples, repeats);
     const double total = medians[FORWARD] + medians[BACKWARD];
     printf("%s: %.1f ms a step, %.0f tokens/s\n", b->wants_dx ? "with dx" : "weights only", total * 1e3,
            (double)b->tokens / total);

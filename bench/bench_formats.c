@@ -8,9 +8,12 @@
  * in 1e9 bytes of floats a second for encode (values to codes and scales), decode (back) and cast (values to
  * values in place), each with the time beside that of a memcpy of the same floats, taken in turn with it.
  * Medians, because other programs share the machine. */
+#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "bench.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -18,7 +21,7 @@
 #include "formats/format.h"
 #include "kernels/kernels.h"
 
-enum { COLS = 4096, CACHE_ROWS = 8, MEMORY_ROWS = 8192, MOST_REPEATS = 101 };
+enum { COLS = 4096, CACHE_ROWS = 8, MEMORY_ROWS = 8192 };
 enum { COPY, ENCODE, DECODE, CAST, KINDS };
 
 typedef struct bench {
@@ -27,18 +30,6 @@ typedef struct bench {
     float *x, *y; /* [MEMORY_ROWS, COLS] */
     uint8_t *codes, *scales; /* as much as any format needs */
 } bench;
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *samples, unsigned n)
-{
-    qsort(samples, n, sizeof *samples, by_value);
-    return samples[n / 2];
-}
 
 static void run(bench *b, const lb_format *format, int kind, size_t rows)
 {
@@ -126,10 +117,7 @@ int main(int argc, char **argv)
         lb_error err;
         if (!wanted(names[i], argc, argv))
             continue;
-        if (lb_format_parse(names[i], &format, &err) != LB_OK) {
-            fprintf(stderr, "bench_formats: %s\n", err.msg);
-            return 1;
-        }
+        stop_on(lb_format_parse(names[i], &format, &err), &err);
         lb_format_bind(&format, b.x, n);
         measure(&b, &format, MEMORY_ROWS, "memory");
         measure(&b, &format, CACHE_ROWS, "cache ");

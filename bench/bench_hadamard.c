@@ -10,37 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench.h"
+
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/rng.h"
 #include "base/thread.h"
 #include "kernels/hadamard.h"
 
-enum { MOST_REPEATS = 101, MOST_N = 1 << 20, ROUNDS_FLOATS = 1 << 21 };
+enum { MOST_N = 1 << 20, ROUNDS_FLOATS = 1 << 21 };
 
 /* What is measured when nothing is asked for: the paper's chunks of 32 and 16, and whole rows. */
 static const char *const usual[] = {"576/32",  "576/16", "576",  "1536/32", "1536",
                                     "4096/32", "4096",   "5120", "14336"};
-
-static void stop_on(lb_status status, const lb_error *err)
-{
-    if (status != LB_OK) {
-        fprintf(stderr, "bench_hadamard: %s\n", err->msg);
-        exit(1);
-    }
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *samples, unsigned n)
-{
-    qsort(samples, n, sizeof *samples, by_value);
-    return samples[n / 2];
-}
 
 /* The transform grows no entry on average, so that rounds of it neither overflow nor become denormal. */
 static void bench(const lb_kernels *kernels, size_t n, size_t block, unsigned repeats)

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench.h"
+
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/rng.h"
@@ -20,7 +22,7 @@
 #include "kernels/dense.h"
 #include "kernels/qmat.h"
 
-enum { SIDE = 4096, GROUP = 128, MOST_REPEATS = 101, MOST_MATRICES = 64, CACHE_BYTES = 256 << 10 };
+enum { SIDE = 4096, GROUP = 128, MOST_MATRICES = 64, CACHE_BYTES = 256 << 10 };
 static const size_t MEMORY_BYTES = (size_t)256 << 20;
 
 typedef struct bench {
@@ -30,26 +32,6 @@ typedef struct bench {
     uint8_t codes[16][SIDE];
     lb_qvec *vector;
 } bench;
-
-static void stop_on(lb_status status, const lb_error *err)
-{
-    if (status != LB_OK) {
-        fprintf(stderr, "bench_kernels: %s\n", err->msg);
-        exit(1);
-    }
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *samples, unsigned n)
-{
-    qsort(samples, n, sizeof *samples, by_value);
-    return samples[n / 2];
-}
 
 static lb_qmat *make_matrix(const bench *b, size_t rows, unsigned bits, bool symmetric)
 {
