@@ -70,12 +70,6 @@ void lb_block_free(lb_block *block)
     *block = (lb_block){0};
 }
 
-static size_t widest_input(const lb_config *c)
-{
-    size_t widest = c->hidden > c->ffn ? c->hidden : c->ffn;
-    return widest > c->heads * c->head_dim ? widest : c->heads * c->head_dim;
-}
-
 size_t lb_workspace_bytes(const lb_config *c, size_t max_tokens)
 {
     const size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
@@ -94,7 +88,7 @@ lb_status lb_workspace_create(const lb_config *c, size_t max_tokens, lb_workspac
                   {&ws.a, q},         {&ws.gate, c->ffn}, {&ws.m, c->ffn}, {&ws.y, c->hidden}};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         LB_GO(lb_alloc_array(arrays[i].array, max_tokens, arrays[i].width * sizeof(float), "workspace", err));
-    LB_GO(lb_qvec_create(widest_input(c), &ws.vector, err));
+    LB_GO(lb_qvec_create(lb_widest_input(c), &ws.vector, err));
     *out = ws;
     ws = (lb_workspace){0};
 done:

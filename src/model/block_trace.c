@@ -75,11 +75,6 @@ size_t lb_block_trace_bytes(const lb_config *c, size_t max_tokens, size_t max_se
     return floats * sizeof(float);
 }
 
-static size_t widest_input(const lb_config *c)
-{
-    return larger(larger(c->hidden, c->ffn), c->heads * c->head_dim);
-}
-
 lb_status lb_block_trace_create(const lb_config *c, size_t max_tokens, size_t max_sequence_tokens,
                                 lb_block_trace *out, lb_error *err)
 {
@@ -89,7 +84,7 @@ lb_status lb_block_trace_create(const lb_config *c, size_t max_tokens, size_t ma
     const size_t count = list_arrays(c, max_tokens, max_sequence_tokens, &t, arrays);
     for (size_t i = 0; i < count; i++)
         LB_GO(lb_alloc_array(arrays[i].array, arrays[i].floats, sizeof(float), "trace of a block", err));
-    LB_GO(lb_qvec_create(widest_input(c), &t.vector, err));
+    LB_GO(lb_qvec_create(lb_widest_input(c), &t.vector, err));
     *out = t;
     t = (lb_block_trace){0};
 done:

@@ -40,6 +40,16 @@ size_t lb_stage_width(const lb_config *config, lb_stage stage)
     return cols;
 }
 
+size_t lb_widest_input(const lb_config *config)
+{
+    size_t widest = 0;
+    for (unsigned stage = 0; stage < LB_STAGE_COUNT; stage++) {
+        const size_t width = lb_stage_width(config, (lb_stage)stage);
+        widest = width > widest ? width : widest;
+    }
+    return widest;
+}
+
 lb_status lb_transform_resolve(lb_transform *t, const lb_format *format, const lb_config *config,
                                lb_error *err)
 {

@@ -28,6 +28,8 @@ void lb_transform_name(const lb_transform *transform, char out[LB_TRANSFORM_NAME
 
 /* How many numbers the inputs of a stage's layers have. */
 size_t lb_stage_width(const lb_config *config, lb_stage stage);
+/* Of the widest of all stages. */
+size_t lb_widest_input(const lb_config *config);
 
 typedef struct lb_inputs {
     lb_format act; /* f32: not rounded */
