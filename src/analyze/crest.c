@@ -73,10 +73,46 @@ static void measure_rows(void *arg, size_t begin, size_t end)
     }
 }
 
-static void count_block(lb_crest *c, block_measure m)
+/* Shows every block of x in order, measured a slab of rows at a time; those of zeros are left out. */
+static lb_status measure_blocks(size_t block, const float *x, size_t rows, size_t cols,
+                                void (*take)(void *self, block_measure m), void *self, lb_error *err)
 {
-    if (m.crest == 0.0)
-        return;
+    if (rows == 0 || cols == 0)
+        return LB_OK;
+    const size_t per_row = (cols + block - 1) / block;
+    const size_t slab_rows = per_row < SLAB_BLOCKS ? SLAB_BLOCKS / per_row : 1;
+    block_measure *measures;
+    LB_TRY(lb_alloc_array(&measures, slab_rows < rows ? slab_rows : rows, per_row * sizeof *measures,
+                          "crest factors", err));
+    for (size_t row = 0; row < rows; row += slab_rows) {
+        const size_t count = rows - row < slab_rows ? rows - row : slab_rows;
+        slab s = {x + row * cols, cols, block, per_row, measures};
+        lb_parallel_for(count, ROWS_PER_CHUNK, measure_rows, &s);
+        for (size_t i = 0; i < count * per_row; i++) {
+            if (measures[i].crest != 0.0)
+                take(self, measures[i]);
+        }
+    }
+    lb_free(measures);
+    return LB_OK;
+}
+
+static void add_to_mean(void *self, block_measure m)
+{
+    lb_crest_mean *mean = self;
+    mean->sum += m.crest;
+    mean->blocks++;
+}
+
+lb_status lb_crest_mean_add(lb_crest_mean *mean, size_t block, const float *x, size_t rows, size_t cols,
+                            lb_error *err)
+{
+    return measure_blocks(block, x, rows, cols, add_to_mean, mean, err);
+}
+
+static void count_block(void *self, block_measure m)
+{
+    lb_crest *c = self;
     const double octaves = m.crest > 1.0 ? log2(m.crest) : 0.0; /* rounding can make it a little less */
     const size_t bin = (size_t)(octaves * BINS_PER_OCTAVE);
     c->count[bin < BINS ? bin : BINS - 1]++;
@@ -89,23 +125,9 @@ static void count_block(lb_crest *c, block_measure m)
 
 lb_status lb_crest_add(lb_crest *crest, const float *x, size_t rows, size_t cols, lb_error *err)
 {
-    if (rows == 0 || cols == 0)
-        return LB_OK;
-    const size_t block = crest->block ? crest->block : cols, per_row = (cols + block - 1) / block;
-    const size_t slab_rows = per_row < SLAB_BLOCKS ? SLAB_BLOCKS / per_row : 1;
-    block_measure *measures;
-    LB_TRY(lb_alloc_array(&measures, slab_rows < rows ? slab_rows : rows, per_row * sizeof *measures,
-                          "crest factors", err));
-    for (size_t row = 0; row < rows; row += slab_rows) {
-        const size_t count = rows - row < slab_rows ? rows - row : slab_rows;
-        slab s = {x + row * cols, cols, block, per_row, measures};
-        lb_parallel_for(count, ROWS_PER_CHUNK, measure_rows, &s);
-        for (size_t i = 0; i < count * per_row; i++)
-            count_block(crest, measures[i]);
-    }
-    crest->last_cols = cols;
-    lb_free(measures);
-    return LB_OK;
+    if (rows > 0 && cols > 0)
+        crest->last_cols = cols;
+    return measure_blocks(crest->block ? crest->block : cols, x, rows, cols, count_block, crest, err);
 }
 
 /* The crest factor that the bin stands for, its middle. */

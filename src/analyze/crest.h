@@ -16,6 +16,16 @@ typedef struct lb_crest_summary {
     size_t blocks; /* those that are not all zeros */
 } lb_crest_summary;
 
+/* Where the mean is all that is wanted: sum / blocks. */
+typedef struct lb_crest_mean {
+    double sum;
+    size_t blocks; /* those that are not all zeros */
+} lb_crest_mean;
+
+/* Adds the blocks of `block` values along the rows of x [rows, cols]; the last of a row may be short. */
+lb_status lb_crest_mean_add(lb_crest_mean *mean, size_t block, const float *x, size_t rows, size_t cols,
+                            lb_error *err);
+
 typedef struct lb_crest lb_crest;
 
 /* Blocks of `block` values along rows, the last of a row may be short; 0: whole rows. */

@@ -52,6 +52,23 @@ static void sum_rows(void *arg, size_t begin, size_t end)
     }
 }
 
+lb_status lb_qsnr_compare(const float *x, const float *rounded, size_t rows, size_t cols, lb_qsnr *sum,
+                          lb_error *err)
+{
+    if (rows == 0 || cols == 0)
+        return LB_OK;
+    sum_job job = {.x = x, .rounded = rounded, .cols = cols};
+    LB_TRY(lb_alloc_array(&job.rows, rows, sizeof *job.rows, "sums of rows", err));
+    lb_parallel_for(rows, CHUNK_FLOATS / cols + 1, sum_rows, &job);
+    for (size_t i = 0; i < rows; i++) {
+        sum->signal += job.rows[i].signal;
+        sum->noise += job.rows[i].noise;
+    }
+    sum->values += rows * cols;
+    lb_free(job.rows);
+    return LB_OK;
+}
+
 /* Of finite values, a few rows at a time. */
 static lb_status add_rounded(const lb_kernels *kernels, const lb_format *format, const float *x, size_t rows,
                              size_t cols, lb_qsnr *sum, lb_error *err)
@@ -61,25 +78,17 @@ static lb_status add_rounded(const lb_kernels *kernels, const lb_format *format,
     size_t slab_rows = cols < SLAB_FLOATS ? SLAB_FLOATS / cols : 1;
     slab_rows = slab_rows < rows ? slab_rows : rows;
     float *rounded = NULL;
-    lb_qsnr *of_rows = NULL;
     lb_status st = LB_OK;
     LB_GO(lb_alloc_array(&rounded, slab_rows, cols * sizeof *rounded, format->name, err));
-    LB_GO(lb_alloc_array(&of_rows, slab_rows, sizeof *of_rows, format->name, err));
     for (size_t row = 0; row < rows; row += slab_rows) {
         const size_t count = rows - row < slab_rows ? rows - row : slab_rows;
-        sum_job job = {x + row * cols, rounded, cols, of_rows};
-        memcpy(rounded, x + row * cols, count * cols * sizeof *rounded);
+        const float *values = x + row * cols;
+        memcpy(rounded, values, count * cols * sizeof *rounded);
         LB_GO(lb_cast_rows(kernels, format, false, rounded, count, cols, err));
-        lb_parallel_for(count, CHUNK_FLOATS / cols + 1, sum_rows, &job);
-        for (size_t i = 0; i < count; i++) {
-            sum->signal += of_rows[i].signal;
-            sum->noise += of_rows[i].noise;
-        }
+        LB_GO(lb_qsnr_compare(values, rounded, count, cols, sum, err));
     }
-    sum->values += rows * cols;
 done:
     lb_free(rounded);
-    lb_free(of_rows);
     return st;
 }
 

@@ -34,6 +34,10 @@ typedef struct lb_qsnr {
 lb_status lb_qsnr_add(const lb_kernels *kernels, const lb_format *format, const float *x, size_t rows,
                       size_t cols, const char *name, lb_qsnr *sum, lb_error *err);
 
+/* Adds x [rows, cols] and what somebody has rounded it to. */
+lb_status lb_qsnr_compare(const float *x, const float *rounded, size_t rows, size_t cols, lb_qsnr *sum,
+                          lb_error *err);
+
 /* dB; +infinity when all values were represented exactly. */
 double lb_qsnr_db(const lb_qsnr *sum);
 

@@ -4,8 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "analyze/qsnr_measure.h"
 #include "base/alloc.h"
-#include "base/thread.h"
 #include "kernels/cast.h"
 
 const lb_study_pair lb_study_pairs[LB_STUDY_PAIRS] = {
@@ -18,10 +18,8 @@ const char *const lb_study_ways[LB_STUDY_WAYS] = {"none", "hadamard"};
 
 /* Sums over a tensor that comes in pieces. */
 typedef struct sums {
-    double signal[LB_STUDY_PAIRS][LB_STUDY_WAYS];
-    double noise[LB_STUDY_PAIRS][LB_STUDY_WAYS][2];
-    double crest[LB_STUDY_PAIRS][LB_STUDY_WAYS];
-    size_t blocks[LB_STUDY_PAIRS][LB_STUDY_WAYS];
+    lb_qsnr qsnr[LB_STUDY_PAIRS][LB_STUDY_WAYS][2];
+    lb_crest_mean crest[LB_STUDY_PAIRS][LB_STUDY_WAYS];
 } sums;
 
 typedef struct survey {
@@ -33,81 +31,6 @@ typedef struct survey {
     float *copy, *rounded; /* [room] */
     size_t room;
 } survey;
-
-enum { CHUNK_ROWS = 64 };
-
-/* Per chunk of rows, so that the total does not depend on who adds. */
-typedef struct row_sums {
-    const float *x, *rounded;
-    size_t rows, cols, block;
-    double *signal, *noise, *crest; /* [chunks] */
-    size_t *blocks;
-} row_sums;
-
-static void add_crests(const row_sums *s, const float *row, size_t chunk)
-{
-    for (size_t at = 0; at < s->cols; at += s->block) {
-        const size_t n = s->cols - at < s->block ? s->cols - at : s->block;
-        double largest = 0.0, squares = 0.0;
-        for (size_t i = at; i < at + n; i++) {
-            largest = fabs((double)row[i]) > largest ? fabs((double)row[i]) : largest;
-            squares += (double)row[i] * (double)row[i];
-        }
-        if (squares > 0.0) {
-            s->crest[chunk] += largest / sqrt(squares / (double)n);
-            s->blocks[chunk]++;
-        }
-    }
-}
-
-static void add_rows(void *arg, size_t begin, size_t end)
-{
-    const row_sums *s = arg;
-    const size_t chunk = begin / CHUNK_ROWS;
-    for (size_t row = begin; row < end; row++) {
-        const float *x = s->x + row * s->cols, *rounded = s->rounded + row * s->cols;
-        double signal = 0.0, noise = 0.0;
-        for (size_t i = 0; i < s->cols; i++) {
-            const double d = (double)x[i] - (double)rounded[i];
-            signal += (double)x[i] * (double)x[i];
-            noise += d * d;
-        }
-        s->signal[chunk] += signal;
-        s->noise[chunk] += noise;
-        if (s->crest)
-            add_crests(s, x, chunk);
-    }
-}
-
-/* Adds what rounding x [rows, cols] to `rounded` costs; crests too unless `crest` is NULL. */
-static lb_status add_noise(const survey *v, const float *x, size_t rows, size_t cols, size_t block,
-                           double *signal, double *noise, double *crest, size_t *blocks, lb_error *err)
-{
-    const size_t chunks = (rows + CHUNK_ROWS - 1) / CHUNK_ROWS;
-    double *parts = lb_alloc_zero(3 * chunks, sizeof *parts);
-    size_t *counts = lb_alloc_zero(chunks, sizeof *counts);
-    row_sums s = {.x = x, .rounded = v->rounded, .rows = rows, .cols = cols, .block = block};
-    const bool ready = parts && counts;
-    if (ready) {
-        s.signal = parts;
-        s.noise = parts + chunks;
-        s.crest = crest ? parts + 2 * chunks : NULL;
-        s.blocks = counts;
-        lb_parallel_for(rows, CHUNK_ROWS, add_rows, &s);
-        *signal = 0.0;
-        for (size_t k = 0; k < chunks; k++) {
-            *signal += s.signal[k];
-            *noise += s.noise[k];
-            if (crest) {
-                *crest += s.crest[k];
-                *blocks += counts[k];
-            }
-        }
-    }
-    lb_free(parts);
-    lb_free(counts);
-    return ready ? LB_OK : lb_fail(err, LB_ENOMEM, "no memory to measure %zu rows", rows);
-}
 
 static lb_status make_room(survey *v, size_t n, lb_error *err)
 {
@@ -128,7 +51,6 @@ static lb_status survey_pair(survey *v, sums *total, unsigned pair, unsigned way
                              bool is_input, const float *x, size_t rows, size_t cols, lb_error *err)
 {
     const size_t n = rows * cols;
-    double signal = 0.0;
     memcpy(v->copy, x, n * sizeof *x);
     if (way == 1)
         lb_inputs_rotate(v->kernels, &v->rotations[pair], stage, v->copy, rows);
@@ -137,11 +59,9 @@ static lb_status survey_pair(survey *v, sums *total, unsigned pair, unsigned way
         memcpy(v->rounded, v->copy, n * sizeof *x);
         lb_format_bind(&format, v->copy, n);
         LB_TRY(lb_cast_rows(v->kernels, &format, is_input, v->rounded, rows, cols, err));
-        LB_TRY(add_noise(v, v->copy, rows, cols, format.group, &signal, &total->noise[pair][way][f],
-                         f == 0 ? &total->crest[pair][way] : NULL, &total->blocks[pair][way], err));
+        LB_TRY(lb_qsnr_compare(v->copy, v->rounded, rows, cols, &total->qsnr[pair][way][f], err));
     }
-    total->signal[pair][way] += signal;
-    return LB_OK;
+    return lb_crest_mean_add(&total->crest[pair][way], v->formats[pair][0].group, v->copy, rows, cols, err);
 }
 
 static lb_status survey_piece(survey *v, sums *total, lb_stage stage, bool is_input, const float *x,
@@ -165,12 +85,10 @@ static void close_tensor(lb_study_tensor *t, const sums *s)
 {
     for (unsigned pair = 0; pair < LB_STUDY_PAIRS; pair++) {
         for (unsigned way = 0; way < LB_STUDY_WAYS; way++) {
-            for (unsigned f = 0; f < 2; f++) {
-                const double noise = s->noise[pair][way][f];
-                t->db[pair][way][f] = noise > 0.0 ? 10.0 * log10(s->signal[pair][way] / noise) : HUGE_VAL;
-            }
-            t->crest[pair][way] =
-                s->blocks[pair][way] ? s->crest[pair][way] / (double)s->blocks[pair][way] : 0.0;
+            const lb_crest_mean *crest = &s->crest[pair][way];
+            for (unsigned f = 0; f < 2; f++)
+                t->db[pair][way][f] = lb_qsnr_db(&s->qsnr[pair][way][f]);
+            t->crest[pair][way] = crest->blocks ? crest->sum / (double)crest->blocks : 0.0;
         }
     }
 }
