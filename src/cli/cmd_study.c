@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/alloc.h"
+#include "base/file.h"
 #include "cli/args.h"
 #include "cli/command.h"
 #include "cli/output.h"
