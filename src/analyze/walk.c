@@ -5,7 +5,6 @@
 
 #include "base/alloc.h"
 #include "base/file.h"
-#include "io/tokenizer.h"
 #include "model/embedding.h"
 
 enum { USUAL_CTX = 512, CHUNK_TOKENS = 2048, MAX_TEXT_BYTES = 1 << 30 };
@@ -13,20 +12,16 @@ enum { USUAL_CTX = 512, CHUNK_TOKENS = 2048, MAX_TEXT_BYTES = 1 << 30 };
 lb_status lb_walk_text_read(const lb_weights *weights, const char *path, size_t tokens, size_t ctx,
                             lb_walk_text *out, lb_error *err)
 {
-    const lb_checkpoint *c = &weights->checkpoint;
     const size_t most = weights->config.max_context;
     lb_tokenizer *tokenizer = NULL;
     char *text = NULL;
     uint32_t *ids = NULL;
     size_t bytes, available;
     lb_status st = LB_OK;
-    if (!c->tokenizer)
-        return lb_fail(err, LB_EFORMAT, "%s has no tokenizer to read the text with", c->path);
     if (ctx > most)
         return lb_fail(err, LB_EINVAL, "a context of %zu tokens is more than the %zu that %s was made for",
-                       ctx, most, c->path);
-    LB_GO(lb_tokenizer_create(c->tokenizer, c->tokenizer_config, c->path, &tokenizer, err));
-    LB_GO(lb_tokenizer_check_rows(tokenizer, weights->config.vocab, c->path, err));
+                       ctx, most, weights->checkpoint.path);
+    LB_GO(lb_weights_tokenizer(weights, &tokenizer, err));
     LB_GO(lb_file_read(path, MAX_TEXT_BYTES, &text, &bytes, err));
     LB_GO(lb_tokenizer_encode(tokenizer, text, bytes, LB_ENCODE_DEFAULT_BOS, &ids, &available, err));
     if (ctx == 0)

@@ -15,7 +15,6 @@
 #include "eval/divergence.h"
 #include "eval/forward.h"
 #include "eval/windows.h"
-#include "io/tokenizer.h"
 
 enum {
     MAX_TEXT_BYTES = 1 << 30,
@@ -230,13 +229,7 @@ static lb_status read_text(evaluation *e, size_t ctx, lb_error *err)
     size_t bytes;
     lb_status st = LB_OK;
     LB_GO(lb_weights_open(o->model, &weights, err));
-    const lb_checkpoint *c = &weights->checkpoint;
-    if (!c->tokenizer) {
-        st = lb_fail(err, LB_EFORMAT, "%s has no tokenizer to read the text with", c->path);
-        goto done;
-    }
-    LB_GO(lb_tokenizer_create(c->tokenizer, c->tokenizer_config, c->path, &tokenizer, err));
-    LB_GO(lb_tokenizer_check_rows(tokenizer, weights->config.vocab, c->path, err));
+    LB_GO(lb_weights_tokenizer(weights, &tokenizer, err));
     LB_GO(lb_file_read(o->text, MAX_TEXT_BYTES, &text, &bytes, err));
     if (ctx == 0) {
         const size_t usual = o->protocol == LB_PROTOCOL_HALF ? 512 : 2048;

@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
+#include "io/tokenizer.h"
 #include "model/inputs.h"
 
 const lb_linear_info lb_block_linears[LB_BLOCK_LINEARS] = {
@@ -451,4 +452,20 @@ void lb_weights_close(lb_weights *weights)
         return;
     lb_checkpoint_close(&weights->checkpoint);
     lb_free(weights);
+}
+
+lb_status lb_weights_tokenizer(const lb_weights *weights, lb_tokenizer **out, lb_error *err)
+{
+    const lb_checkpoint *c = &weights->checkpoint;
+    lb_tokenizer *tokenizer = NULL;
+    lb_status st = LB_OK;
+    if (!c->tokenizer)
+        return lb_fail(err, LB_EFORMAT, "%s has no tokenizer to read the text with", c->path);
+    LB_TRY(lb_tokenizer_create(c->tokenizer, c->tokenizer_config, c->path, &tokenizer, err));
+    LB_GO(lb_tokenizer_check_rows(tokenizer, weights->config.vocab, c->path, err));
+    *out = tokenizer;
+    tokenizer = NULL;
+done:
+    lb_tokenizer_destroy(tokenizer);
+    return st;
 }

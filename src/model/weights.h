@@ -12,6 +12,7 @@
 
 #include "formats/format.h"
 #include "io/checkpoint.h"
+#include "lowbit/tokenizer.h"
 #include "model/config.h"
 
 /* The layout that lowbit writes: quantization_config.format_version. Version 1, which has no "inputs", is
@@ -51,6 +52,9 @@ typedef struct lb_weight {
  * that the configuration implies, so that later stages can only fail for lack of memory or disk. */
 lb_status lb_weights_open(const char *path, lb_weights **out, lb_error *err);
 void lb_weights_close(lb_weights *weights);
+
+/* The model's tokenizer, whose every id the embedding has a row for; LB_EFORMAT where there is none. */
+lb_status lb_weights_tokenizer(const lb_weights *weights, lb_tokenizer **out, lb_error *err);
 
 /* The weight `name` (with ".weight" or ".bias"), which must be [rows, cols]. */
 lb_status lb_weights_find(const lb_weights *weights, const char *name, size_t rows, size_t cols,
