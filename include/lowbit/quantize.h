@@ -50,6 +50,14 @@ typedef struct lb_quantize_options {
     bool multiplier; /* learn a multiplier of the fitted scale rather than how to clip the range */
     bool filter; /* leave the largest thousandth of errors out below 4 bits */
     const char *best; /* choose the best iterate on samples "held-aside", on each "batch", or the "last" */
+    /* Bits where they matter: instead of `format`, one of the candidates for every layer that no rule decides on. */
+    double
+        target_bits; /* that those layers average per weight, parameters of groups included; 0: no allocation */
+    const char *candidates; /* formats, separated by commas */
+    const char *allocate; /* "fisher" and "deltaloss": the least loss by measured sensitivities; "head" and
+                           * "tail": the most bits for the first, or the last, blocks */
+    bool untied; /* q k v, and gate up, may get different formats */
+    size_t sensitivity_samples, sensitivity_seqlen; /* windows of the calibration text, and tokens in each */
 } lb_quantize_options;
 
 /* int4-g128 by GPTQ with the scale search and 128 windows of 512 tokens. */
@@ -60,8 +68,12 @@ typedef struct lb_quantize_layer {
     char format[32];
     double bits_per_weight;
     double relative_error; /* output energy of the rounding error over the layer's own, on calibration
-                            * inputs; of the weights alone where there is no calibration */
+                            * inputs; of the weights alone where there is no calibration; NaN in a dry run */
 } lb_quantize_layer;
+
+typedef struct lb_quantize_candidate {
+    char name[32];
+} lb_quantize_candidate;
 
 typedef struct lb_quantize_result {
     char *recipe; /* JSON object, as it is in the result's config.json */
@@ -77,7 +89,14 @@ typedef struct lb_quantize_result {
     double quantized_bits_per_weight; /* the same of quantized layers alone */
     size_t samples, seqlen; /* calibration windows really used */
     size_t resumed_blocks; /* taken over from an interrupted run */
-    double seconds_load, seconds_capture, seconds_hessian, seconds_solve, seconds_tune, seconds_write, seconds;
+    double seconds_load, seconds_capture, seconds_hessian, seconds_solve, seconds_tune, seconds_write,
+        seconds;
+    lb_quantize_candidate *candidates; /* [candidate_count] of an allocation; NULL: there was none */
+    size_t candidate_count;
+    double *
+        sensitivities; /* [candidate_count, layer_count] what each layer is thought to lose, in nats per token;
+                            * NULL where the allocation needs none */
+    double seconds_allocate;
     size_t memory_bytes; /* estimate made beforehand, without the mapped model */
     size_t disk_free_bytes;
     size_t peak_rss_bytes;

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT
  * lowbit quantize: the main job. */
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/args.h"
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/quantize_page.h"
 #include "cli/score_text.h"
 #include "formats/format.h"
 #include "lowbit/quantize.h"
@@ -18,11 +19,11 @@
 typedef struct quantize_args {
     lb_common_args common;
     const char *model, *output, *format, *act, *transform, *method, *recipe, *fit, *order, *calibration,
-        *eval_text, *signround, *best;
-    size_t samples, seqlen, eval_tokens, eval_ctx, iters, batch;
-    double damp, compensate, lr;
+        *eval_text, *signround, *best, *candidates, *allocate, *report;
+    size_t samples, seqlen, eval_tokens, eval_ctx, iters, batch, sensitivity_samples, sensitivity_seqlen;
+    double damp, compensate, lr, target_bits;
     lb_arg_list layers;
-    bool resume, dry_run, no_multiplier, no_filter;
+    bool resume, dry_run, no_multiplier, no_filter, untie;
 } quantize_args;
 
 static const lb_arg options[] = {
@@ -40,7 +41,8 @@ static const lb_arg options[] = {
      .help = "rewrite layers first without changing what they compute: hadamard (random rotations of the "
              "format's group size, 128 where that is a row), hadamard-N, hadamard-full"},
     {"--method", LB_ARG_STRING, offsetof(quantize_args, method), .value = "METHOD", .preset = "gptq",
-     .help = "rtn (round to nearest), gptq, or signround (learned rounding: slow, and the best at 2 and 3 bits)"},
+     .help =
+         "rtn (round to nearest), gptq, or signround (learned rounding: slow, and the best at 2 and 3 bits)"},
     {"--recipe", LB_ARG_CHOICE, offsetof(quantize_args, recipe), .choices = "fast|default|best",
      .preset = "default",
      .help = "how much calibration: 32, 128 or 512 windows of 512 tokens, or all that the text has; for "
@@ -54,6 +56,25 @@ static const lb_arg options[] = {
     {"--layer", LB_ARG_LIST, offsetof(quantize_args, layers), .value = "PATTERN=FORMAT",
      .help = "another format for layers that match, like '*.down_proj=int8-g128' or lm_head=int8-g64 (may be "
              "repeated; the last that matches wins)"},
+    {"--target-bits", LB_ARG_DOUBLE, offsetof(quantize_args, target_bits), .value = "B", .low = 0, .high = 32,
+     .shown = "one format for all",
+     .help =
+         "choose each layer's format among the candidates, such that those layers average B bits per weight, "
+         "scales included, and the model loses the least"},
+    {"--candidates", LB_ARG_STRING, offsetof(quantize_args, candidates), .value = "FORMAT,...",
+     .preset = "int2-g128,int3-g128,int4-g128,int8-g128", .help = "--target-bits: formats to choose among"},
+    {"--allocate", LB_ARG_CHOICE, offsetof(quantize_args, allocate), .choices = "fisher|deltaloss|head|tail",
+     .preset = "fisher",
+     .help = "--target-bits: go by what rounding a layer costs to second order (fisher) or as SignRoundV2 "
+             "measures "
+             "it (deltaloss), or give the bits to the first or the last blocks (for comparison)"},
+    {"--untie", LB_ARG_FLAG, offsetof(quantize_args, untie),
+     .help = "--target-bits: q k v, and gate up, may get different formats, which some runtimes cannot run"},
+    {"--sensitivity-samples", LB_ARG_SIZE, offsetof(quantize_args, sensitivity_samples), .low = 1,
+     .high = 1000000, .preset = "64",
+     .help = "--target-bits: windows of the calibration text that sensitivities are measured on"},
+    {"--sensitivity-seqlen", LB_ARG_SIZE, offsetof(quantize_args, sensitivity_seqlen), .low = 2,
+     .high = 1000000, .preset = "256", .help = "--target-bits: tokens in such a window"},
     {"--fit", LB_ARG_CHOICE, offsetof(quantize_args, fit), .choices = "search|range", .preset = "search",
      .help = "choose scales by least weighted error, or from each group's extremes"},
     {"--order", LB_ARG_CHOICE, offsetof(quantize_args, order), .choices = "group|act|none", .preset = "group",
@@ -63,8 +84,9 @@ static const lb_arg options[] = {
     {"--compensate", LB_ARG_DOUBLE, offsetof(quantize_args, compensate), .low = 0, .high = 1, .preset = "0.5",
      .help = "gptq: share of the error of earlier layers that a layer is asked to undo; 0 is plain GPTQ"},
     {"--signround", LB_ARG_CHOICE, offsetof(quantize_args, signround), .choices = "v1|v2", .preset = "v2",
-     .help = "signround: v2 has the scale search, a learned multiplier of scales and the filter of errors; v1 "
-             "learns to clip ranges instead (--fit range --no-multiplier --no-filter)"},
+     .help =
+         "signround: v2 has the scale search, a learned multiplier of scales and the filter of errors; v1 "
+         "learns to clip ranges instead (--fit range --no-multiplier --no-filter)"},
     {"--iters", LB_ARG_SIZE, offsetof(quantize_args, iters), .high = 1000000, .shown = "the recipe's",
      .help = "signround: steps of learning for each block"},
     {"--batch", LB_ARG_SIZE, offsetof(quantize_args, batch), .low = 1, .high = 1000000, .preset = "8",
@@ -81,6 +103,8 @@ static const lb_arg options[] = {
     {"--resume", LB_ARG_FLAG, offsetof(quantize_args, resume), .help = "go on with an interrupted run"},
     {"--dry-run", LB_ARG_FLAG, offsetof(quantize_args, dry_run),
      .help = "check everything, print the size of the result, and stop"},
+    {"--report", LB_ARG_STRING, offsetof(quantize_args, report), .value = "FILE.html",
+     .help = "write a page with all numbers, and plots of bits, sensitivity and error by layer"},
     {"--eval-text", LB_ARG_STRING, offsetof(quantize_args, eval_text), .value = "FILE",
      .help = "afterwards, perplexity of the original and the result on this text, and their divergence"},
     {"--eval-tokens", LB_ARG_SIZE, offsetof(quantize_args, eval_tokens), .low = 2, .shown = "all",
@@ -98,10 +122,6 @@ static const lb_arg_spec spec = {
     "lowbit quantize ./model -o ./model-int3 --format int3-g64 --eval-text wiki.txt",
     NULL};
 
-/* A result is called collapsed beyond these bounds (docs/evaluation.md says why these). */
-static const double COLLAPSED_TOP1 = 50.0; /* per cent of predictions that agree */
-static const double COLLAPSED_PERPLEXITY = 1.5; /* times the original's */
-
 /* signround's are those of arXiv:2309.05516's code, "light", "default" and "best", but for shorter windows. */
 static void apply_recipe(const quantize_args *args, lb_quantize_options *o)
 {
@@ -109,8 +129,9 @@ static void apply_recipe(const quantize_args *args, lb_quantize_options *o)
         const char *name;
         size_t samples, signround_samples, seqlen, iters;
         double lr;
-    } recipes[] = {
-        {"fast", 32, 128, 512, 50, 5e-3}, {"default", 128, 128, 512, 200, 0}, {"best", 512, 512, 512, 1000, 0}};
+    } recipes[] = {{"fast", 32, 128, 512, 50, 5e-3},
+                   {"default", 128, 128, 512, 200, 0},
+                   {"best", 512, 512, 512, 1000, 0}};
     const bool learns = strcmp(args->method, "signround") == 0;
     for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++) {
         if (strcmp(args->recipe, recipes[i].name) == 0) {
@@ -123,6 +144,16 @@ static void apply_recipe(const quantize_args *args, lb_quantize_options *o)
     }
 }
 
+static void apply_allocation(const quantize_args *args, lb_quantize_options *o)
+{
+    o->target_bits = args->target_bits;
+    o->candidates = args->candidates;
+    o->allocate = args->allocate;
+    o->untied = args->untie;
+    o->sensitivity_samples = args->sensitivity_samples;
+    o->sensitivity_seqlen = args->sensitivity_seqlen;
+}
+
 static void apply_signround(const quantize_args *args, lb_quantize_options *o)
 {
     const bool second = strcmp(args->signround, "v2") == 0;
@@ -132,144 +163,6 @@ static void apply_signround(const quantize_args *args, lb_quantize_options *o)
     o->filter = second && !args->no_filter;
     o->batch = args->batch;
     o->best = args->best;
-}
-
-static double relative_root(double energy_ratio)
-{
-    return 100.0 * sqrt(energy_ratio);
-}
-
-static void print_size(const lb_quantize_result *r)
-{
-    char bytes[32], file[32], weights[32];
-    printf("bits/weight   %.3f in quantized layers (%.1f %% of all weights), %.3f over the whole model\n",
-           r->quantized_bits_per_weight, 100.0 * (double)r->quantized_weights / (double)r->weights,
-           r->bits_per_weight);
-    printf("size          %s of tensors for %s weights", lb_bytes_text((double)r->bytes, bytes),
-           lb_count_text((size_t)r->weights, weights));
-    if (r->file_bytes)
-        printf("; the folder has %s, %.3f bits/weight with headers, configuration and tokenizer",
-               lb_bytes_text((double)r->file_bytes, file), 8.0 * (double)r->file_bytes / (double)r->weights);
-    printf("\n");
-}
-
-static void print_calibration(const quantize_args *args, const lb_quantize_result *r)
-{
-    if (r->samples == 0)
-        printf("calibration   none\n");
-    else
-        printf("calibration   %zu windows of %zu tokens from %s\n", r->samples, r->seqlen,
-               args->calibration ? args->calibration : "the built-in text (more with --calib FILE)");
-}
-
-static void print_plan(const quantize_args *args, const lb_quantize_result *r)
-{
-    char memory[32], disk[32];
-    printf("recipe        %s\n", r->recipe);
-    print_calibration(args, r);
-    print_size(r);
-    printf("memory        about %s beside the mapped model\n",
-           lb_bytes_text((double)r->memory_bytes, memory));
-    if (args->output)
-        printf("disk          %s free\n", lb_bytes_text((double)r->disk_free_bytes, disk));
-    printf("Everything checked; nothing written.\n");
-}
-
-static void print_layers(const lb_quantize_result *r)
-{
-    printf("%-36s %-16s %12s %15s\n", "layer", "format", "bits/weight", "output error %");
-    for (size_t i = 0; i < r->layer_count; i++) {
-        const lb_quantize_layer *l = &r->layers[i];
-        printf("%-36s %-16s %12.3f %15.2f\n", l->name, l->format, l->bits_per_weight,
-               relative_root(l->relative_error));
-    }
-}
-
-/* One line per kind of layer (q_proj, ...), over all blocks: enough for a screen. */
-static void print_layer_summary(const lb_quantize_result *r)
-{
-    const size_t kinds = r->block_count ? r->layer_count / r->block_count : 0;
-    printf("%-12s %-16s %12s %15s %8s\n", "layers", "format", "bits/weight", "output error %", "worst %");
-    for (size_t k = 0; k < kinds; k++) {
-        double total = 0.0, worst = 0.0, bits = 0.0;
-        bool same = true;
-        for (size_t i = k; i < r->layer_count; i += kinds) {
-            total += r->layers[i].relative_error;
-            worst = r->layers[i].relative_error > worst ? r->layers[i].relative_error : worst;
-            bits += r->layers[i].bits_per_weight;
-            same = same && strcmp(r->layers[i].format, r->layers[k].format) == 0;
-        }
-        const double n = (double)r->block_count;
-        const char *dot = strrchr(r->layers[k].name, '.');
-        printf("%-12s %-16s %12.3f %15.2f %8.2f\n", dot ? dot + 1 : r->layers[k].name,
-               same ? r->layers[k].format : "mixed", bits / n, relative_root(total / n),
-               relative_root(worst));
-    }
-}
-
-static void print_result(const quantize_args *args, const lb_quantize_result *r)
-{
-    char memory[32], took[32];
-    if (args->common.verbose)
-        print_layers(r);
-    else
-        print_layer_summary(r);
-    printf("\nrecipe        %s\n", r->recipe);
-    print_calibration(args, r);
-    print_size(r);
-    printf("time          %s: load %.1f, capture %.1f, Hessian %.1f, solve %.1f, tune %.1f, write %.1f s\n",
-           lb_duration_text(r->seconds, took), r->seconds_load, r->seconds_capture, r->seconds_hessian,
-           r->seconds_solve, r->seconds_tune, r->seconds_write);
-    printf("memory        %s at most\n", lb_bytes_text((double)r->peak_rss_bytes, memory));
-    if (r->resumed_blocks)
-        printf("resumed       %zu blocks were finished before\n", r->resumed_blocks);
-    printf("written       %s\n", args->output);
-}
-
-static json_t *result_json(const quantize_args *args, const lb_quantize_result *r)
-{
-    json_t *layers = json_array();
-    for (size_t i = 0; i < r->layer_count; i++) {
-        const lb_quantize_layer *l = &r->layers[i];
-        json_array_append_new(layers, json_pack("{s:s, s:s, s:f, s:f}", "name", l->name, "format", l->format,
-                                                "bits_per_weight", l->bits_per_weight, "relative_error",
-                                                l->relative_error));
-    }
-    json_t *json = json_pack(
-        "{s:o, s:o, s:f, s:f, s:I, s:I, s:f, s:I, s:o}", "model", lb_json_text(args->model), "recipe",
-        json_loads(r->recipe, 0, NULL), "bits_per_weight", r->bits_per_weight, "quantized_bits_per_weight",
-        r->quantized_bits_per_weight, "bytes", (json_int_t)r->bytes, "file_bytes", (json_int_t)r->file_bytes,
-        "seconds", r->seconds, "peak_rss_bytes", (json_int_t)r->peak_rss_bytes, "layers", layers);
-    if (!json)
-        return NULL;
-    json_object_set_new(json, "output", args->output ? lb_json_text(args->output) : json_null());
-    json_object_set_new(json, "dry_run", json_boolean(args->dry_run));
-    json_object_set_new(
-        json, "calibration",
-        json_pack("{s:I, s:I}", "samples", (json_int_t)r->samples, "seqlen", (json_int_t)r->seqlen));
-    json_object_set_new(json, "seconds_by_stage",
-                        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "load", r->seconds_load, "capture",
-                                  r->seconds_capture, "hessian", r->seconds_hessian, "solve",
-                                  r->seconds_solve, "tune", r->seconds_tune, "write", r->seconds_write));
-    return json;
-}
-
-/* Says plainly when the result is not worth using, and what to change. */
-static bool collapsed(const lb_eval_result *e)
-{
-    return e->top1_agreement < COLLAPSED_TOP1 ||
-           e->model.perplexity > COLLAPSED_PERPLEXITY * e->reference.perplexity;
-}
-
-static void print_verdict(const quantize_args *args, const lb_eval_result *e)
-{
-    if (!collapsed(e))
-        return;
-    printf("COLLAPSED: top-1 agreement %.1f %% (bound %.0f %%), perplexity %.2f times the original's (bound "
-           "%.1f). "
-           "Try %smore bits, a smaller group, or more calibration.\n",
-           e->top1_agreement, COLLAPSED_TOP1, e->model.perplexity / e->reference.perplexity,
-           COLLAPSED_PERPLEXITY, strcmp(args->method, "rtn") == 0 ? "--method gptq, " : "");
 }
 
 static lb_status evaluate(const quantize_args *args, lb_eval_options *o, lb_eval_result *result,
@@ -289,38 +182,64 @@ static lb_status evaluate(const quantize_args *args, lb_eval_options *o, lb_eval
     return st;
 }
 
-static int report(const quantize_args *args, const lb_quantize_result *r)
+/* Everything that is told of a run. What was printed stays true where the rest fails. */
+static lb_status tell(const quantize_args *args, lb_quantize_findings *f, const char *command, lb_error *err)
 {
-    lb_error err;
     lb_eval_options o;
     lb_eval_result e;
-    lb_status st = LB_OK;
-    const bool evaluates = args->eval_text && !args->dry_run;
-    json_t *json = args->common.json ? result_json(args, r) : NULL;
+    bool plots_missing = false;
     if (!args->common.json) {
-        if (args->dry_run)
-            print_plan(args, r);
-        else
-            print_result(args, r);
-        st = lb_output_flush(&err);
+        lb_quantize_print(f, args->common.verbose);
+        LB_TRY(lb_output_flush(err));
     }
-    if (st == LB_OK && evaluates)
-        st = evaluate(args, &o, &e, &err);
-    if (st == LB_OK && evaluates && !args->common.json) {
-        printf("\n");
-        lb_print_score(&o, &e);
-        print_verdict(args, &e);
-        st = lb_output_flush(&err);
+    if (args->eval_text && !args->dry_run) {
+        LB_TRY(evaluate(args, &o, &e, err));
+        f->eval_options = &o;
+        f->eval = &e;
+        if (!args->common.json) {
+            lb_quantize_print_score(f);
+            LB_TRY(lb_output_flush(err));
+        }
     }
-    if (st == LB_OK && args->common.json) {
-        json_t *score = evaluates ? lb_score_json(&o, &e) : json_null();
-        if (evaluates)
-            json_object_set_new(score, "collapsed", json_boolean(collapsed(&e)));
-        json_object_set_new(json, "eval", score);
-        return lb_output_json(json, &err) == LB_OK ? LB_EXIT_DONE : lb_cli_failed("quantize", &err, false);
+    if (args->report)
+        LB_TRY(lb_quantize_page(f, command, args->report, &plots_missing, err));
+    if (plots_missing)
+        fprintf(stderr,
+                "lowbit quantize: %s has no plots, since gnuplot is missing (Debian: apt install "
+                "gnuplot-nox)\n",
+                args->report);
+    if (!args->common.json)
+        return LB_OK;
+    json_t *json = lb_quantize_json(f), *score = f->eval ? lb_score_json(&o, &e) : json_null();
+    if (f->eval)
+        json_object_set_new(score, "collapsed", json_boolean(lb_collapsed(&e)));
+    json_object_set_new(json, "eval", score);
+    return lb_output_json(json, err);
+}
+
+/* What an allocation decides cannot be said twice, nor what it would be asked for without one. */
+static bool allocation_is_sound(const quantize_args *args, lb_allocation *allocation, lb_error *err)
+{
+    static const char *const needing[] = {"--candidates", "--allocate", "--untie", "--sensitivity-samples",
+                                          "--sensitivity-seqlen"};
+    const bool wanted = lb_args_given(&spec, args, "--target-bits");
+    for (size_t i = 0; !wanted && i < sizeof needing / sizeof *needing; i++) {
+        if (lb_args_given(&spec, args, needing[i])) {
+            (void)lb_fail(err, LB_EINVAL, "%s is about --target-bits B, which was not given", needing[i]);
+            return false;
+        }
     }
-    json_decref(json);
-    return st == LB_OK ? LB_EXIT_DONE : lb_cli_failed("quantize", &err, false);
+    if (wanted && lb_args_given(&spec, args, "--format")) {
+        (void)lb_fail(err, LB_EINVAL,
+                      "--format is one format for all, --target-bits chooses among --candidates: "
+                      "give one of the two");
+        return false;
+    }
+    if (wanted && !(args->target_bits > 0.0)) {
+        (void)lb_fail(err, LB_EINVAL, "--target-bits wants more than 0 bits");
+        return false;
+    }
+    return lb_candidates_parse(args->candidates, allocation, err) == LB_OK;
 }
 
 /* Names that the command line itself can judge are misuse, exit 2. */
@@ -337,6 +256,8 @@ static bool names_are_known(const quantize_args *args, lb_error *err)
         if (lb_recipe_add_rule(&recipe, args->layers.items[i], err) != LB_OK)
             return false;
     }
+    if (!allocation_is_sound(args, &recipe.allocation, err))
+        return false;
     if (!args->output && !args->dry_run) {
         (void)lb_fail(err, LB_EINVAL, "where to? give -o OUT");
         return false;
@@ -358,6 +279,21 @@ static lb_status check_eval_text(const quantize_args *args, lb_error *err)
     o.ctx = args->eval_ctx;
     o.dry_run = true;
     return lb_evaluate(&o, &ignored, err);
+}
+
+/* That the report will find its place, likewise. */
+static lb_status check_report(const char *path, lb_error *err)
+{
+    char *folder = lb_path_parent(path);
+    lb_status st = LB_OK;
+    if (!folder)
+        return lb_fail(err, LB_ENOMEM, "no memory for a name");
+    if (!lb_path_is_directory(folder))
+        st = lb_fail(err, LB_EIO, "cannot write %s: there is no folder %s", path, folder);
+    else if (lb_path_is_directory(path))
+        st = lb_fail(err, LB_EIO, "cannot write %s: it is a folder", path);
+    lb_free(folder);
+    return st;
 }
 
 /* Whether an interrupted run left something to go on from. */
@@ -396,6 +332,7 @@ int cmd_quantize(int argc, char **argv)
     o.method = args.method;
     o.fit = args.fit;
     apply_signround(&args, &o);
+    apply_allocation(&args, &o);
     o.order = args.order;
     o.damp = args.damp;
     o.compensate = args.compensate;
@@ -408,12 +345,23 @@ int cmd_quantize(int argc, char **argv)
     o.cpu = args.common.cpu;
     o.progress = lb_cli_progress_begin(&bar, args.common.quiet);
     lb_status st = check_eval_text(&args, &err);
+    if (st == LB_OK && args.report)
+        st = check_report(args.report, &err);
     if (st == LB_OK)
         st = lb_quantize(&o, &r, &err);
     lb_cli_progress_end(&bar);
     if (st != LB_OK)
         return lb_cli_failed("quantize", &err, args.output && left_something(args.output));
-    code = report(&args, &r);
+    lb_quantize_findings f = {.model = args.model,
+                              .output = args.output,
+                              .calibration = args.calibration,
+                              .method = args.method,
+                              .dry_run = args.dry_run,
+                              .result = &r};
+    lb_text command = {0};
+    lb_command_text(argc, argv, &command);
+    st = tell(&args, &f, command.data ? command.data : "", &err);
+    lb_text_free(&command);
     lb_quantize_result_free(&r);
-    return code;
+    return st == LB_OK ? LB_EXIT_DONE : lb_cli_failed("quantize", &err, false);
 }

@@ -155,14 +155,6 @@ static lb_status print_overview(const lb_study_findings *f, lb_error *err)
     return st;
 }
 
-static void describe_command(const study_args *args, lb_text *out)
-{
-    lb_text_add_format(out, "lowbit study %s --text %s --tokens %zu --tensor-tokens %zu --seed %zu",
-                       args->model, args->text, args->tokens, args->tensor_tokens, args->common.seed);
-    if (args->ctx)
-        lb_text_add_format(out, " --ctx %zu", args->ctx);
-}
-
 int cmd_study(int argc, char **argv)
 {
     study_args args;
@@ -173,7 +165,7 @@ int cmd_study(int argc, char **argv)
     lb_text command = {0}, partial = {0};
     if (!lb_args_parse(&spec, argc, argv, &args, &code))
         return code;
-    describe_command(&args, &command);
+    lb_command_text(argc, argv, &command);
     f.model = args.model;
     f.text = args.text;
     f.command = command.data ? command.data : "";

@@ -66,6 +66,31 @@ lb_status lb_output_json(json_t *object, lb_error *err)
     return st;
 }
 
+static void add_word(const char *word, lb_text *out)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=.,/:@%";
+    if (*word && word[strspn(word, plain)] == '\0') {
+        lb_text_add_string(out, word);
+        return;
+    }
+    lb_text_add_string(out, "'");
+    for (; *word; word++)
+        if (*word == '\'')
+            lb_text_add_string(out, "'\\''");
+        else
+            lb_text_add(out, word, 1);
+    lb_text_add_string(out, "'");
+}
+
+void lb_command_text(int argc, char **argv, lb_text *out)
+{
+    lb_text_add_string(out, "lowbit");
+    for (int i = 0; i < argc; i++) {
+        lb_text_add_string(out, " ");
+        add_word(argv[i], out);
+    }
+}
+
 const char *lb_bytes_text(double bytes, char buffer[32])
 {
     static const char *const units[] = {"bytes", "kB", "MB", "GB", "TB"};

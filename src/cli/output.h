@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "base/error.h"
+#include "base/text.h"
 
 /* Call once, first: a closed stdout or stderr must not become the next file that is opened, and a
  * reader that went away or a file beyond the size limit must be an error of write, not a silent death. */
@@ -23,6 +24,9 @@ int lb_cli_misused(const char *command, const char *sentence);
  * on how to go on where the work can be resumed. A flag whose value the library refuses (a format's
  * name, say) is rather a case for lb_cli_misused. */
 int lb_cli_failed(const char *command, const lb_error *err, bool resumable);
+
+/* "lowbit quantize 'my model' ...": what was typed, as a shell takes it. argv begins with the command's name. */
+void lb_command_text(int argc, char **argv, lb_text *out);
 
 /* Prints one JSON object and its newline, and drops the reference. */
 lb_status lb_output_json(json_t *object, lb_error *err);

@@ -119,8 +119,7 @@ lb_status lb_quantized_size(const lb_weights *weights, const lb_recipe *recipe, 
             size_t rows, cols;
             lb_linear_shape(c, which, &rows, &cols);
             lb_linear_name(l, which, name, sizeof name);
-            LB_TRY(count_matrix(&size, weights, name, rows, cols,
-                                lb_recipe_format(recipe, name, &recipe->format, NULL), err));
+            LB_TRY(count_matrix(&size, weights, name, rows, cols, lb_recipe_layer(recipe, l, which), err));
         }
         for (size_t i = 0; lb_block_vector(c, l, i, name, sizeof name, &n); i++)
             LB_TRY(count_vector(&size, weights, name, n, err));

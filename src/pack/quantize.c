@@ -16,8 +16,10 @@
 #include "base/text.h"
 #include "calibrate/builtin_text.h"
 #include "io/tokenizer.h"
+#include "pack/choose_plan.h"
 #include "pack/plan.h"
 #include "pack/quantized_dir.h"
+#include "quantize/allocate.h"
 #include "quantize/pipeline.h"
 
 enum { MAX_CALIBRATION_BYTES = 1 << 30 };
@@ -39,7 +41,11 @@ void lb_quantize_options_init(lb_quantize_options *options)
                                      .batch = 8,
                                      .multiplier = true,
                                      .filter = true,
-                                     .best = "held-aside"};
+                                     .best = "held-aside",
+                                     .candidates = "int2-g128,int3-g128,int4-g128,int8-g128",
+                                     .allocate = "fisher",
+                                     .sensitivity_samples = 64,
+                                     .sensitivity_seqlen = 256};
 }
 
 typedef struct job {
@@ -48,7 +54,8 @@ typedef struct job {
     const lb_kernels *kernels;
     lb_weights *weights;
     lb_tokenizer *tokenizer;
-    lb_samples samples;
+    lb_samples samples, sensitivity_samples;
+    lb_plan plan;
     lb_checkpoint_size size;
     lb_quantized_dir *dir;
 } job;
@@ -70,10 +77,36 @@ static lb_status make_tuning(const lb_quantize_options *o, lb_tuning *out, lb_er
     return LB_OK;
 }
 
+static lb_status make_allocation(const lb_quantize_options *o, lb_allocation *out, lb_error *err)
+{
+    out->samples = out->seqlen = 0;
+    if (o->target_bits == 0.0)
+        return LB_OK;
+    if (!(o->target_bits > 0.0 && o->target_bits <= 32.0))
+        return lb_fail(err, LB_EINVAL, "a target of %g bits per weight is outside 0 to 32", o->target_bits);
+    LB_TRY(lb_allocate_parse(o->allocate, &out->how, err));
+    LB_TRY(lb_candidates_parse(o->candidates, out, err));
+    out->target_bits = o->target_bits;
+    out->untied = o->untied;
+    if (!lb_allocate_needs_scores(out->how))
+        return LB_OK;
+    if (o->sensitivity_samples == 0 || o->sensitivity_samples > 1000000 || o->sensitivity_seqlen < 2 ||
+        o->sensitivity_seqlen > 1000000)
+        return lb_fail(err, LB_EINVAL,
+                       "sensitivities want 1 to 1000000 samples of 2 to 1000000 tokens, got %zu of %zu",
+                       o->sensitivity_samples, o->sensitivity_seqlen);
+    out->samples = o->sensitivity_samples;
+    out->seqlen = o->sensitivity_seqlen;
+    return LB_OK;
+}
+
 static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_error *err)
 {
     lb_recipe_default(out);
     LB_TRY(lb_format_parse(o->format, &out->format, err));
+    LB_TRY(make_allocation(o, &out->allocation, err));
+    if (out->allocation.how != LB_ALLOCATE_NONE)
+        out->format = out->allocation.candidates[0]; /* whose groups a rotation follows */
     if (o->act)
         LB_TRY(lb_format_parse(o->act, &out->act, err));
     LB_TRY(lb_transform_parse(o->transform, &out->transform, err));
@@ -113,34 +146,50 @@ static lb_status check_tokenizer(job *j, lb_error *err)
 {
     const lb_checkpoint *c = &j->weights->checkpoint;
     if (!c->tokenizer) {
-        if (j->recipe.samples == 0)
+        if (j->recipe.samples == 0 && j->recipe.allocation.samples == 0)
             return LB_OK;
-        return lb_fail(err, LB_EFORMAT,
-                       "%s has no tokenizer, and calibration needs one; method rtn does without", c->path);
+        return lb_fail(
+            err, LB_EFORMAT,
+            "%s has no tokenizer, and calibration needs one; method rtn with one format for all does "
+            "without",
+            c->path);
     }
     LB_TRY(lb_tokenizer_create(c->tokenizer, c->tokenizer_config, c->path, &j->tokenizer, err));
     return lb_tokenizer_check_rows(j->tokenizer, j->weights->config.vocab, c->path, err);
 }
 
+/* Windows of the calibration text; the numbers say how many there are in the end, not how many were asked for. */
+static lb_status cut_samples(const job *j, const char *text, size_t bytes, size_t *samples, size_t *seqlen,
+                             lb_samples *out, lb_error *err)
+{
+    if (*samples == 0)
+        return LB_OK;
+    if (*seqlen > j->weights->config.max_context)
+        *seqlen = j->weights->config.max_context;
+    const lb_status st =
+        lb_samples_create(j->tokenizer, text, bytes, *samples, *seqlen, j->recipe.seed, out, err);
+    if (st != LB_OK)
+        return lb_fail_at(err, st, "%s",
+                          j->options->calibration ? j->options->calibration : "built-in calibration text");
+    *samples = out->count;
+    return LB_OK;
+}
+
 static lb_status make_samples(job *j, lb_error *err)
 {
-    if (j->recipe.samples == 0)
-        return LB_OK;
+    lb_allocation *a = &j->recipe.allocation;
     char *text = NULL;
     size_t bytes = lb_builtin_calibration_size;
     const char *from = (const char *)lb_builtin_calibration;
+    if (j->recipe.samples == 0 && a->samples == 0)
+        return LB_OK;
     if (j->options->calibration) {
         LB_TRY(lb_file_read(j->options->calibration, MAX_CALIBRATION_BYTES, &text, &bytes, err));
         from = text;
     }
-    if (j->recipe.seqlen > j->weights->config.max_context)
-        j->recipe.seqlen = j->weights->config.max_context;
-    lb_status st = lb_samples_create(j->tokenizer, from, bytes, j->recipe.samples, j->recipe.seqlen,
-                                     j->recipe.seed, &j->samples, err);
-    if (st != LB_OK)
-        st = lb_fail_at(err, st, "%s",
-                        j->options->calibration ? j->options->calibration : "built-in calibration text");
-    j->recipe.samples = j->samples.count; /* the record says what was used, not what was asked for */
+    lb_status st = cut_samples(j, from, bytes, &j->recipe.samples, &j->recipe.seqlen, &j->samples, err);
+    if (st == LB_OK)
+        st = cut_samples(j, from, bytes, &a->samples, &a->seqlen, &j->sensitivity_samples, err);
     lb_free(text);
     return st;
 }
@@ -226,8 +275,18 @@ static lb_status check_outer_values(const lb_weights *weights, lb_error *err)
 static lb_status check_memory(const job *j, lb_quantize_result *r, lb_error *err)
 {
     const size_t available = lb_available_memory_bytes();
+    const lb_allocation *a = &j->recipe.allocation;
     r->memory_bytes =
         lb_pipeline_memory(&j->weights->config, &j->recipe, j->samples.count, j->samples.length);
+    const size_t before = lb_sensitivity_bytes(&j->weights->config, &j->recipe, a->samples, a->seqlen);
+    if (a->samples > 0 && before > r->memory_bytes)
+        r->memory_bytes = before;
+    if (a->samples > 0 && before > available)
+        return lb_fail(
+            err, LB_ENOMEM,
+            "measuring sensitivities needs about %.0f MB of memory, but only %.0f MB are available; "
+            "fewer or shorter --sensitivity-samples need less",
+            (double)before / 1e6, (double)available / 1e6);
     if (r->memory_bytes > available)
         return lb_fail(err, LB_ENOMEM,
                        "quantizing needs about %.0f MB of memory, but only %.0f MB are available; "
@@ -272,8 +331,9 @@ static json_t *make_record(const job *j)
         model = hash(model, t->data, t->bytes);
         lb_tensor_forget(set, t);
     }
-    uint64_t samples =
-        hash(basis, j->samples.ids, j->samples.count * j->samples.length * sizeof *j->samples.ids);
+    const lb_samples *s = &j->samples, *a = &j->sensitivity_samples;
+    uint64_t samples = hash(basis, s->ids, s->count * s->length * sizeof *s->ids);
+    samples = hash(samples, a->ids, a->count * a->length * sizeof *a->ids);
     char model_text[32], samples_text[32];
     snprintf(model_text, sizeof model_text, "%016llx", (unsigned long long)model);
     snprintf(samples_text, sizeof samples_text, "%016llx", (unsigned long long)samples);
@@ -281,17 +341,54 @@ static json_t *make_record(const job *j)
                      "calibration text", samples_text, "checkpoint format", LB_QUANTIZED_VERSION);
 }
 
-static void describe(const lb_layer *layers, lb_quantize_result *r)
+/* Every linear layer of every block, as planned. */
+static lb_status describe_plan(const job *j, lb_quantize_result *r, lb_error *err)
 {
+    const lb_config *c = &j->weights->config;
+    LB_TRY(lb_alloc_array(&r->layers, c->layers * LB_BLOCK_LINEARS, sizeof *r->layers, "report", err));
+    r->layer_count = c->layers * LB_BLOCK_LINEARS;
     for (size_t i = 0; i < r->layer_count; i++) {
         lb_quantize_layer *to = &r->layers[i];
-        const lb_layer *l = &layers[i];
-        *to = (lb_quantize_layer){.relative_error = l->relative_error};
-        snprintf(to->name, sizeof to->name, "%s", l->name);
-        snprintf(to->format, sizeof to->format, "%s", l->format.name);
-        to->bits_per_weight = 8.0 * (double)lb_format_tensor_bytes(&l->format, l->rows, l->cols) /
-                              ((double)l->rows * (double)l->cols);
+        const unsigned which = (unsigned)(i % LB_BLOCK_LINEARS);
+        const lb_format *format = lb_recipe_layer(&j->recipe, i / LB_BLOCK_LINEARS, which);
+        size_t rows, cols;
+        lb_linear_shape(c, which, &rows, &cols);
+        *to = (lb_quantize_layer){.relative_error = NAN};
+        lb_linear_name(i / LB_BLOCK_LINEARS, which, to->name, sizeof to->name);
+        snprintf(to->format, sizeof to->format, "%s", format->name);
+        to->bits_per_weight =
+            8.0 * (double)lb_format_tensor_bytes(format, rows, cols) / ((double)rows * (double)cols);
     }
+    return LB_OK;
+}
+
+/* What the allocation went by. */
+static lb_status describe_allocation(job *j, lb_quantize_result *r, lb_error *err)
+{
+    const lb_allocation *a = &j->recipe.allocation;
+    if (a->how == LB_ALLOCATE_NONE)
+        return LB_OK;
+    LB_TRY(lb_alloc_array(&r->candidates, a->candidate_count, sizeof *r->candidates, "report", err));
+    for (size_t k = 0; k < a->candidate_count; k++)
+        snprintf(r->candidates[k].name, sizeof r->candidates[k].name, "%s", a->candidates[k].name);
+    r->candidate_count = a->candidate_count;
+    r->seconds_allocate = j->plan.seconds;
+    r->sensitivities = j->plan.scores;
+    j->plan.scores = NULL;
+    return LB_OK;
+}
+
+static lb_status choose_plan(job *j, lb_error *err)
+{
+    if (j->recipe.allocation.how == LB_ALLOCATE_NONE)
+        return LB_OK;
+    const lb_sensitivity sensitivity = {.kernels = j->kernels,
+                                        .weights = j->weights,
+                                        .recipe = &j->recipe,
+                                        .samples = &j->sensitivity_samples,
+                                        .progress = &j->options->progress};
+    LB_TRY(lb_plan_choose(&sensitivity, j->dir, &j->plan, err));
+    return lb_quantized_size(j->weights, &j->recipe, &j->size, err);
 }
 
 static lb_status work(job *j, lb_quantize_result *r, lb_error *err)
@@ -309,11 +406,12 @@ static lb_status work(job *j, lb_quantize_result *r, lb_error *err)
     LB_GO(lb_alloc_array(&layers, blocks * LB_BLOCK_LINEARS, sizeof *layers, "layers", err));
     LB_GO(lb_alloc_array(&reports, blocks, sizeof *reports, "report", err));
     LB_GO(lb_alloc_array(&r->block_errors, blocks, sizeof *r->block_errors, "report", err));
-    r->layer_count = blocks * LB_BLOCK_LINEARS;
-    LB_GO(lb_alloc_array(&r->layers, r->layer_count, sizeof *r->layers, "report", err));
     LB_GO(lb_quantized_dir_open(j->options->output, j->weights, &j->recipe, record, j->options->resume,
                                 &j->dir, err));
     r->resumed_blocks = lb_quantized_dir_done(j->dir);
+    LB_GO(choose_plan(j, err));
+    LB_GO(describe_plan(j, r, err));
+    LB_GO(describe_allocation(j, r, err)); /* before the work, as print_recipe */
     lb_pipeline pipeline = {.weights = j->weights,
                             .recipe = &j->recipe,
                             .samples = &j->samples,
@@ -332,7 +430,8 @@ static lb_status work(job *j, lb_quantize_result *r, lb_error *err)
     r->block_count = blocks;
     for (size_t i = 0; i < blocks; i++)
         r->block_errors[i] = reports[i].output_error;
-    describe(layers, r);
+    for (size_t i = 0; i < r->layer_count; i++)
+        r->layers[i].relative_error = layers[i].relative_error;
 done:
     json_decref(record);
     lb_free(layers);
@@ -346,7 +445,8 @@ static lb_status print_recipe(const job *j, lb_quantize_result *r, lb_error *err
     json_t *recipe = lb_recipe_json(&j->recipe);
     lb_text text = {0};
     const int failed =
-        !recipe || json_dump_callback(recipe, add_to_text, &text, JSON_SORT_KEYS | JSON_COMPACT) != 0;
+        !recipe || json_dump_callback(recipe, add_to_text, &text,
+                                      JSON_SORT_KEYS | JSON_COMPACT | JSON_REAL_PRECISION(12)) != 0;
     json_decref(recipe);
     r->recipe = text.data;
     return failed || text.failed ? lb_fail(err, LB_ENOMEM, "no memory to describe the recipe") : LB_OK;
@@ -379,6 +479,10 @@ lb_status lb_quantize(const lb_quantize_options *options, lb_quantize_result *re
     LB_GO(lb_kernels_choose(o.cpu, &j.kernels, err));
     LB_GO(lb_weights_open(o.model, &j.weights, err));
     LB_GO(lb_transform_resolve(&j.recipe.transform, &j.recipe.format, &j.weights->config, err));
+    if (j.recipe.allocation.how != LB_ALLOCATE_NONE) {
+        LB_GO(lb_plan_begin(&j.weights->config, &j.recipe, &j.plan, err));
+        j.recipe.plan = j.plan.formats;
+    }
     LB_GO(lb_quantized_size(j.weights, &j.recipe, &j.size, err));
     LB_GO(check_output(&j, &r, err));
     LB_GO(check_tokenizer(&j, err));
@@ -386,8 +490,13 @@ lb_status lb_quantize(const lb_quantize_options *options, lb_quantize_result *re
     LB_GO(check_memory(&j, &r, err));
     LB_GO(check_outer_values(j.weights, err));
     LB_GO(print_recipe(&j, &r, err));
-    if (!o.dry_run)
+    if (o.dry_run) {
+        LB_GO(choose_plan(&j, err));
+        LB_GO(describe_plan(&j, &r, err));
+        LB_GO(describe_allocation(&j, &r, err));
+    } else {
         LB_GO(work(&j, &r, err));
+    }
     summarize(&j, &r);
     r.seconds = lb_now() - start;
     *result = r;
@@ -395,7 +504,9 @@ lb_status lb_quantize(const lb_quantize_options *options, lb_quantize_result *re
 done:
     lb_quantize_result_free(&r);
     lb_quantized_dir_close(j.dir);
+    lb_plan_free(&j.plan);
     lb_samples_free(&j.samples);
+    lb_samples_free(&j.sensitivity_samples);
     lb_tokenizer_destroy(j.tokenizer);
     lb_weights_close(j.weights);
     return st;
@@ -406,5 +517,7 @@ void lb_quantize_result_free(lb_quantize_result *result)
     lb_free(result->recipe);
     lb_free(result->layers);
     lb_free(result->block_errors);
+    lb_free(result->candidates);
+    lb_free(result->sensitivities);
     *result = (lb_quantize_result){0};
 }

@@ -11,7 +11,9 @@
 #include "pack/plan.h"
 #include "pack/shard.h"
 
-static const char record_name[] = "lowbit-run.json";
+static const char record_name[] = "lowbit-run.json", notes_name[] = "lowbit-notes.json";
+
+enum { MAX_NOTES_BYTES = 1 << 28 };
 
 struct lb_quantized_dir {
     const lb_weights *weights;
@@ -169,12 +171,40 @@ size_t lb_quantized_dir_done(const lb_quantized_dir *dir)
     return done;
 }
 
+lb_status lb_quantized_dir_keep(lb_quantized_dir *dir, const json_t *notes, lb_error *err)
+{
+    char *path = lb_path_join(dir->partial, notes_name);
+    if (!path)
+        return no_memory(err);
+    const lb_status st = lb_json_save(path, notes, err);
+    lb_free(path);
+    return st;
+}
+
+json_t *lb_quantized_dir_kept(const lb_quantized_dir *dir)
+{
+    json_t *notes = NULL;
+    char *path = lb_path_join(dir->partial, notes_name);
+    if (path && lb_path_exists(path))
+        (void)lb_json_load(path, MAX_NOTES_BYTES, &notes, NULL);
+    lb_free(path);
+    return notes;
+}
+
+static bool has_notes(const lb_quantized_dir *dir)
+{
+    char *path = lb_path_join(dir->partial, notes_name);
+    const bool there = path && lb_path_exists(path);
+    lb_free(path);
+    return there;
+}
+
 void lb_quantized_dir_close(lb_quantized_dir *dir)
 {
     if (!dir)
         return;
     /* Only a folder of this run in which nothing is finished is worth nothing. */
-    if (dir->ours && !dir->finished && lb_quantized_dir_done(dir) == 0)
+    if (dir->ours && !dir->finished && lb_quantized_dir_done(dir) == 0 && !has_notes(dir))
         (void)lb_remove_directory(dir->partial, NULL);
     lb_unlock_directory(dir->lock);
     lb_free(dir->path);
@@ -364,8 +394,9 @@ static json_t *layer_formats(const lb_quantized_dir *dir)
     char name[128];
     int failed = 0;
     for (size_t i = 0; i < c->layers * LB_BLOCK_LINEARS; i++) {
-        lb_linear_name(i / LB_BLOCK_LINEARS, (unsigned)(i % LB_BLOCK_LINEARS), name, sizeof name);
-        const lb_format *f = lb_recipe_format(dir->recipe, name, &dir->recipe->format, NULL);
+        const unsigned which = (unsigned)(i % LB_BLOCK_LINEARS);
+        const lb_format *f = lb_recipe_layer(dir->recipe, i / LB_BLOCK_LINEARS, which);
+        lb_linear_name(i / LB_BLOCK_LINEARS, which, name, sizeof name);
         if (!lb_format_is_float(f))
             failed |= json_object_set_new(layers, name, json_string(f->name));
     }
@@ -463,20 +494,24 @@ static lb_status write_tokenizer(const lb_quantized_dir *dir, lb_error *err)
     return LB_OK;
 }
 
+static void remove_file(const lb_quantized_dir *dir, const char *name)
+{
+    char *path = lb_path_join(dir->path, name);
+    if (path)
+        (void)unlink(path);
+    lb_free(path);
+}
+
 /* What only a run in progress needs. Removed after the folder has its final name, because without it an
  * OUT.partial could not be resumed; if this process dies in between, what is left does no harm. */
 static void remove_scaffolding(const lb_quantized_dir *dir)
 {
-    char name[64], *path = lb_path_join(dir->path, record_name);
-    if (path)
-        (void)unlink(path);
-    lb_free(path);
+    char name[64];
+    remove_file(dir, record_name);
+    remove_file(dir, notes_name);
     for (size_t k = 0; k < dir->weights->config.layers; k++) {
         errors_name(k, name, sizeof name);
-        path = lb_path_join(dir->path, name);
-        if (path)
-            (void)unlink(path);
-        lb_free(path);
+        remove_file(dir, name);
     }
 }
 

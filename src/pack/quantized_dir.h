@@ -31,13 +31,18 @@ lb_status lb_quantized_size(const lb_weights *weights, const lb_recipe *recipe, 
  * folder whose record differs is refused, naming the first key that differs. `tokens` may be NULL. */
 lb_status lb_quantized_dir_open(const char *out_path, const lb_weights *weights, const lb_recipe *recipe,
                                 const json_t *record, bool resume, lb_quantized_dir **out, lb_error *err);
-/* Leaves OUT.partial as it is, to be resumed, unless nothing was finished in it. */
+/* Leaves OUT.partial as it is, to be resumed, unless nothing was finished or kept in it. */
 void lb_quantized_dir_close(lb_quantized_dir *dir);
 
 /* The pipeline's sink. */
 lb_sink lb_quantized_dir_sink(lb_quantized_dir *dir);
 /* How many blocks are finished. */
 size_t lb_quantized_dir_done(const lb_quantized_dir *dir);
+
+/* Something that the run would not like to compute again, kept with its unfinished blocks. */
+lb_status lb_quantized_dir_keep(lb_quantized_dir *dir, const json_t *notes, lb_error *err);
+/* What was kept; NULL when there is nothing, or nothing that can be read. */
+json_t *lb_quantized_dir_kept(const lb_quantized_dir *dir);
 
 /* Everything that is not a block, then the final name. *file_bytes is what the whole folder takes.
  * `dir` can only be closed afterwards. */

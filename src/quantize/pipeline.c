@@ -32,18 +32,16 @@ static size_t next_sequences(const run *r, size_t done)
     return left < most ? left : most;
 }
 
-/* The quantized stream, and the original one if it is to come along, to the inputs of a stage, chunk by
- * chunk; their inputs go into h unless it is NULL. */
-static lb_status advance_streams(run *r, unsigned stage, bool both, lb_hessian *h, lb_error *err)
+/* Both streams to the inputs of a stage, chunk by chunk; their inputs go into h unless it is NULL. */
+static lb_status advance_streams(run *r, unsigned stage, lb_hessian *h, lb_error *err)
 {
     lb_streams *s = &r->streams;
     const double start = lb_now();
     double in_hessian = 0.0;
     for (size_t done = 0, n; (n = next_sequences(r, done)) > 0; done += n) {
-        float *x, *original = NULL;
+        float *x, *original;
         LB_TRY(lb_stream_advance(s, &s->quantized, stage, done, n, &x, err));
-        if (both)
-            LB_TRY(lb_stream_advance(s, &s->original, stage, done, n, &original, err));
+        LB_TRY(lb_stream_advance(s, &s->original, stage, done, n, &original, err));
         if (h) {
             const double before = lb_now();
             lb_hessian_add(h, x, original, n * r->p->samples->length);
@@ -95,54 +93,58 @@ static double square_sum(const float *x, size_t n)
     return total;
 }
 
+/* What the layer's codes stand for, out [rows, cols]. */
+static void decode_layer(const lb_layer *l, float *out)
+{
+    decode_job job = {l, out};
+    lb_parallel_for(l->rows, 32, decode_rows, &job);
+}
+
+/* w [rows, cols], the weights, and what rounding changes in them -> what that does to the layer's output. */
+static lb_status find_error(lb_layer *l, const lb_hessian *h, const float *w, const float *change,
+                            lb_error *err)
+{
+    const size_t n = l->rows * l->cols;
+    double error, energy;
+    if (h) {
+        LB_TRY(lb_hessian_energy(h, w, l->rows, &energy, err));
+        LB_TRY(lb_hessian_energy(h, change, l->rows, &error, err));
+    } else {
+        energy = square_sum(w, n);
+        error = square_sum(change, n);
+    }
+    l->relative_error = energy > 0.0 ? error / energy : 0.0;
+    if (isfinite(l->relative_error))
+        return LB_OK;
+    return lb_fail(
+        err, LB_EINVAL,
+        "%s: its weights are so large that %s rounds some to infinity; keep it with --layer '%s=bf16'",
+        l->name, l->format.name, l->name);
+}
+
 /* Replaces the layer's weights by their rounded values and notes what that does to its output. */
 static lb_status put_in_place(lb_layer *l, const lb_hessian *h, lb_error *err)
 {
     const size_t n = l->rows * l->cols;
-    double error, energy;
     float *rounded;
     LB_TRY(lb_alloc_array(&rounded, n, sizeof *rounded, l->name, err));
-    decode_job job = {l, rounded};
-    lb_parallel_for(l->rows, 32, decode_rows, &job);
-    lb_status st = LB_OK;
-    if (h)
-        st = lb_hessian_energy(h, l->w, l->rows, &energy, err);
-    else
-        energy = square_sum(l->w, n);
-    for (size_t i = 0; i < n; i++) {
-        const float value = rounded[i];
-        rounded[i] = l->w[i] - value;
-        l->w[i] = value;
-    }
-    if (st == LB_OK && h)
-        st = lb_hessian_energy(h, rounded, l->rows, &error, err);
-    else
-        error = square_sum(rounded, n);
-    l->relative_error = energy > 0.0 ? error / energy : 0.0;
-    if (st == LB_OK && !isfinite(l->relative_error))
-        st = lb_fail(
-            err, LB_EINVAL,
-            "%s: its weights are so large that %s rounds some to infinity; keep it with --layer '%s=bf16'",
-            l->name, l->format.name, l->name);
+    decode_layer(l, rounded);
+    for (size_t i = 0; i < n; i++)
+        rounded[i] = l->w[i] - rounded[i];
+    const lb_status st = find_error(l, h, l->w, rounded, err);
+    decode_layer(l, l->w);
     lb_free(rounded);
     return st;
 }
-
-/* How far the codes of a block's layers are. */
-typedef enum progress_of_codes {
-    TO_CHOOSE, /* stage by stage */
-    CHOSEN, /* for the whole block, just now */
-    RESTORED /* by an earlier run, together with their errors */
-} progress_of_codes;
 
 static bool reconstructs(const run *r)
 {
     return r->p->recipe->method->reconstruct != NULL;
 }
 
-/* A stage from its inputs to rounded weights; layers [LB_BLOCK_LINEARS] of the block. */
-static lb_status quantize_stage(run *r, unsigned stage, lb_layer *layers, progress_of_codes codes,
-                                lb_error *err)
+/* A stage from its inputs to rounded weights; layers [LB_BLOCK_LINEARS] of the block, whose codes and errors an
+ * earlier run has left where it is `restored`. */
+static lb_status quantize_stage(run *r, unsigned stage, lb_layer *layers, bool restored, lb_error *err)
 {
     lb_layer *chosen[LB_BLOCK_LINEARS], group[LB_BLOCK_LINEARS];
     size_t count = 0;
@@ -154,22 +156,22 @@ static lb_status quantize_stage(run *r, unsigned stage, lb_layer *layers, progre
             group[count++] = layers[which];
         }
     }
-    const bool measured = has_calibration(r) && count > 0 && codes != RESTORED;
+    const bool measured = has_calibration(r) && count > 0 && !restored;
     if (measured) {
         const bool drift = r->p->recipe->method->needs_hessian && r->p->recipe->compensate > 0.0;
         LB_GO(lb_hessian_create(group[0].cols, drift, &h, err));
     }
     if (has_calibration(r)) /* the streams advance even where nothing of this stage is to be quantized */
-        LB_GO(advance_streams(r, stage, !reconstructs(r), measured ? &h : NULL, err));
+        LB_GO(advance_streams(r, stage, measured ? &h : NULL, err));
     if (measured)
         lb_hessian_finish(&h);
     const double start = lb_now();
-    if (count > 0 && codes == TO_CHOOSE)
+    if (count > 0 && !restored)
         LB_GO(r->p->recipe->method->quantize(r->p->recipe, measured ? &h : NULL, group, count, err));
     for (size_t i = 0; i < count; i++) {
         const double known = chosen[i]->relative_error;
         LB_GO(put_in_place(chosen[i], measured ? &h : NULL, err));
-        if (codes == RESTORED)
+        if (restored)
             chosen[i]->relative_error = known;
     }
     r->times->solve += lb_now() - start;
@@ -283,11 +285,82 @@ done:
     return st;
 }
 
+/* Second moments of what the layers of each stage are fed, for the first tokens: enough to tell errors by. */
+typedef struct error_measure {
+    lb_hessian h[LB_STAGE_COUNT];
+    size_t tokens;
+} error_measure;
+
+enum { ERROR_TOKENS = 4096 };
+
+/* The quantized stream through a block whose weights are all in place. */
+static lb_status pass_block(run *r, error_measure *measure, lb_error *err)
+{
+    lb_streams *s = &r->streams;
+    for (size_t done = 0, n; (n = next_sequences(r, done)) > 0; done += n) {
+        const size_t tokens = n * r->p->samples->length;
+        for (unsigned stage = 0; stage < LB_STAGE_COUNT; stage++) {
+            float *x;
+            LB_TRY(lb_stream_advance(s, &s->quantized, stage, done, n, &x, err));
+            if (measure && measure->tokens < ERROR_TOKENS)
+                lb_hessian_add(&measure->h[stage], x, NULL, tokens);
+        }
+        if (measure)
+            measure->tokens += tokens;
+        LB_TRY(lb_progress_tell(&r->p->progress, r->label, 0, 0, err));
+    }
+    for (unsigned stage = 0; measure && stage < LB_STAGE_COUNT; stage++)
+        lb_hessian_finish(&measure->h[stage]);
+    return LB_OK;
+}
+
+/* What replacing the originals, which are loaded once more, has done to the layers' outputs. */
+static lb_status find_errors(run *r, size_t index, lb_layer *layers, const error_measure *measure,
+                             lb_error *err)
+{
+    lb_block *original = &r->streams.original.block;
+    LB_TRY(load_rotated(r, index, &r->streams.original, err));
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
+        lb_layer *l = &layers[which];
+        const float *w = original->linear[which].dense;
+        float *change;
+        if (lb_format_is_float(&l->format))
+            continue;
+        LB_TRY(lb_alloc_array(&change, l->rows, l->cols * sizeof *change, l->name, err));
+        for (size_t i = 0; i < l->rows * l->cols; i++)
+            change[i] = w[i] - l->w[i];
+        const lb_status st = find_error(l, &measure->h[lb_block_linears[which].stage], w, change, err);
+        lb_free(change);
+        LB_TRY(st);
+    }
+    return LB_OK;
+}
+
+/* A block whose codes are all known: into the quantized stream, and that through it. */
+static lb_status adopt_block(run *r, size_t index, lb_layer *layers, bool restored, lb_error *err)
+{
+    error_measure measure = {0};
+    lb_status st = LB_OK;
+    const double start = lb_now();
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
+        if (!lb_format_is_float(&layers[which].format))
+            decode_layer(&layers[which], layers[which].w);
+    for (unsigned stage = 0; !restored && stage < LB_STAGE_COUNT; stage++)
+        LB_GO(lb_hessian_create(lb_stage_width(r->config, (lb_stage)stage), false, &measure.h[stage], err));
+    LB_GO(pass_block(r, restored ? NULL : &measure, err));
+    if (!restored)
+        LB_GO(find_errors(r, index, layers, &measure, err));
+    r->times->capture += lb_now() - start;
+done:
+    for (unsigned stage = 0; stage < LB_STAGE_COUNT; stage++)
+        lb_hessian_free(&measure.h[stage]);
+    return st;
+}
+
 static lb_status quantize_block(run *r, size_t index, lb_layer *layers, lb_block_report *report,
                                 lb_error *err)
 {
     const bool restored = r->p->sink.has(r->p->sink.self, index);
-    progress_of_codes codes = restored ? RESTORED : reconstructs(r) ? CHOSEN : TO_CHOOSE;
     double start = lb_now();
     lb_status st = LB_OK;
     *report = (lb_block_report){.output_error = NAN};
@@ -295,14 +368,17 @@ static lb_status quantize_block(run *r, size_t index, lb_layer *layers, lb_block
     if (restored)
         LB_GO(r->p->sink.restore(r->p->sink.self, index, layers, LB_BLOCK_LINEARS, err));
     r->times->load += lb_now() - start;
-    if (reconstructs(r))
+    if (reconstructs(r)) {
         LB_GO(reconstruct_block(r, index, layers, restored, err));
-    for (unsigned stage = 0; stage < LB_STAGE_COUNT; stage++)
-        LB_GO(quantize_stage(r, stage, layers, codes, err));
-    if (has_calibration(r)) {
-        LB_GO(advance_streams(r, LB_STAGE_COUNT, !reconstructs(r), NULL, err));
-        report->output_error = output_error(r);
+        LB_GO(adopt_block(r, index, layers, restored, err));
+    } else {
+        for (unsigned stage = 0; stage < LB_STAGE_COUNT; stage++)
+            LB_GO(quantize_stage(r, stage, layers, restored, err));
+        if (has_calibration(r))
+            LB_GO(advance_streams(r, LB_STAGE_COUNT, NULL, err));
     }
+    if (has_calibration(r))
+        report->output_error = output_error(r);
     start = lb_now();
     if (!restored)
         LB_GO(r->p->sink.commit(r->p->sink.self, index, layers, LB_BLOCK_LINEARS, err));
@@ -320,7 +396,7 @@ static void describe_layers(const lb_pipeline *p, lb_layer *layers)
         *l = (lb_layer){0};
         lb_linear_name(i / LB_BLOCK_LINEARS, (unsigned)(i % LB_BLOCK_LINEARS), l->name, sizeof l->name);
         lb_linear_shape(c, (unsigned)(i % LB_BLOCK_LINEARS), &l->rows, &l->cols);
-        l->format = *lb_recipe_format(p->recipe, l->name, &p->recipe->format, NULL);
+        l->format = *lb_recipe_layer(p->recipe, i / LB_BLOCK_LINEARS, (unsigned)(i % LB_BLOCK_LINEARS));
     }
 }
 
@@ -331,7 +407,8 @@ lb_status lb_pipeline_run(const lb_pipeline *pipeline, lb_layer *layers, lb_bloc
              .config = &pipeline->weights->config,
              .streams = {.kernels = pipeline->kernels,
                          .config = &pipeline->weights->config,
-                         .samples = pipeline->samples},
+                         .samples = pipeline->samples,
+                         .whole_blocks = pipeline->recipe->method->reconstruct != NULL},
              .times = times};
     lb_status st = LB_OK;
     *times = (lb_stage_times){0};

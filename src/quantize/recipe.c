@@ -13,6 +13,12 @@ static const char *const order_names[] = {
 static const char *const best_names[] = {
     [LB_BEST_HELD_ASIDE] = "held-aside", [LB_BEST_BATCH] = "batch", [LB_BEST_LAST] = "last"};
 
+static const char *const allocate_names[] = {[LB_ALLOCATE_NONE] = "one for all",
+                                             [LB_ALLOCATE_FISHER] = "fisher",
+                                             [LB_ALLOCATE_DELTALOSS] = "deltaloss",
+                                             [LB_ALLOCATE_HEAD] = "head",
+                                             [LB_ALLOCATE_TAIL] = "tail"};
+
 static const lb_method *const methods[] = {&lb_method_rtn, &lb_method_gptq, &lb_method_signround};
 
 const lb_method *lb_method_at(size_t index)
@@ -57,6 +63,54 @@ lb_status lb_best_parse(const char *name, lb_best *out, lb_error *err)
                    "\"%.40s\" is no way to choose the best: there are held-aside, batch, last", name);
 }
 
+lb_status lb_allocate_parse(const char *name, lb_allocate *out, lb_error *err)
+{
+    for (size_t i = LB_ALLOCATE_FISHER; i < sizeof allocate_names / sizeof *allocate_names; i++) {
+        if (strcmp(name, allocate_names[i]) == 0) {
+            *out = (lb_allocate)i;
+            return LB_OK;
+        }
+    }
+    return lb_fail(err, LB_EINVAL,
+                   "\"%.40s\" is no way to allocate bits: there are fisher, deltaloss, head, tail", name);
+}
+
+static lb_status add_candidate(const char *name, size_t length, lb_allocation *out, lb_error *err)
+{
+    char copy[2 * LB_FORMAT_NAME_BYTES];
+    if (length >= sizeof copy)
+        return lb_fail(err, LB_EINVAL, "candidate \"%.40s...\" is no format", name);
+    memcpy(copy, name, length);
+    copy[length] = '\0';
+    if (out->candidate_count == LB_MAX_CANDIDATES)
+        return lb_fail(err, LB_EINVAL, "more than %d candidates", LB_MAX_CANDIDATES);
+    lb_format *format = &out->candidates[out->candidate_count];
+    LB_TRY(lb_format_parse(copy, format, err));
+    for (size_t i = 0; i < out->candidate_count; i++)
+        if (strcmp(out->candidates[i].name, format->name) == 0)
+            return lb_fail(err, LB_EINVAL, "candidate %s is named twice", format->name);
+    out->candidate_count++;
+    return LB_OK;
+}
+
+lb_status lb_candidates_parse(const char *names, lb_allocation *out, lb_error *err)
+{
+    lb_allocation a = *out;
+    a.candidate_count = 0;
+    for (;;) {
+        const size_t length = strcspn(names, ",");
+        LB_TRY(add_candidate(names, length, &a, err));
+        if (names[length] == '\0')
+            break;
+        names += length + 1;
+    }
+    if (a.candidate_count < 2)
+        return lb_fail(err, LB_EINVAL, "an allocation wants at least 2 candidates, got %s alone",
+                       a.candidates[0].name);
+    *out = a;
+    return LB_OK;
+}
+
 void lb_recipe_default(lb_recipe *out)
 {
     *out = (lb_recipe){.method = &lb_method_gptq,
@@ -65,6 +119,7 @@ void lb_recipe_default(lb_recipe *out)
                        .damp = 0.01,
                        .compensate = 0.5,
                        .tuning = {.iters = 200, .batch = 8, .multiplier = true, .filter = true},
+                       .allocation = {.samples = 64, .seqlen = 256},
                        .samples = 128,
                        .seqlen = 512,
                        .seed = 42};
@@ -117,12 +172,39 @@ const lb_format *lb_recipe_format(const lb_recipe *recipe, const char *layer, co
     return otherwise;
 }
 
+const lb_format *lb_recipe_layer(const lb_recipe *recipe, size_t block, unsigned which)
+{
+    char name[128];
+    lb_linear_name(block, which, name, sizeof name);
+    return lb_recipe_format(
+        recipe, name, recipe->plan ? &recipe->plan[block * LB_BLOCK_LINEARS + which] : &recipe->format, NULL);
+}
+
+static json_t *allocation_json(const lb_allocation *a)
+{
+    json_t *candidates = json_array();
+    int failed = candidates == NULL;
+    for (size_t i = 0; i < a->candidate_count; i++)
+        failed |= json_array_append_new(candidates, json_string(a->candidates[i].name));
+    json_t *json = json_pack("{s:s, s:f, s:b, s:o}", "by", allocate_names[a->how], "target_bits",
+                             a->target_bits, "tied", !a->untied, "candidates", candidates);
+    failed |= json == NULL;
+    if (a->samples > 0) {
+        failed |= json_object_set_new(json, "samples", json_integer((json_int_t)a->samples));
+        failed |= json_object_set_new(json, "seqlen", json_integer((json_int_t)a->seqlen));
+    }
+    if (!failed)
+        return json;
+    json_decref(json);
+    return NULL;
+}
+
 json_t *lb_recipe_json(const lb_recipe *recipe)
 {
-    json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I}", "format", recipe->format.name, "method",
-                             recipe->method->name, "fit", recipe->fit == LB_FIT_SEARCH ? "search" : "range",
-                             "samples", (json_int_t)recipe->samples, "seqlen", (json_int_t)recipe->seqlen,
-                             "seed", (json_int_t)recipe->seed);
+    json_t *json = json_pack(
+        "{s:s, s:s, s:s, s:I, s:I, s:I}", "format", recipe->allocation.how ? "mixed" : recipe->format.name,
+        "method", recipe->method->name, "fit", recipe->fit == LB_FIT_SEARCH ? "search" : "range", "samples",
+        (json_int_t)recipe->samples, "seqlen", (json_int_t)recipe->seqlen, "seed", (json_int_t)recipe->seed);
     int failed = json == NULL;
     if (recipe->method->needs_hessian) {
         failed |= json_object_set_new(json, "order", json_string(order_names[recipe->order]));
@@ -145,6 +227,8 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
         lb_transform_name(&recipe->transform, name);
         failed |= json_object_set_new(json, "transform", json_string(name));
     }
+    if (recipe->allocation.how != LB_ALLOCATE_NONE)
+        failed |= json_object_set_new(json, "allocation", allocation_json(&recipe->allocation));
     if (recipe->rule_count) {
         json_t *rules = json_array();
         for (size_t i = 0; i < recipe->rule_count; i++)

@@ -44,10 +44,32 @@ typedef struct lb_layer_rule {
     lb_format format;
 } lb_layer_rule;
 
-enum { LB_RECIPE_MAX_RULES = 64 };
+enum { LB_RECIPE_MAX_RULES = 64, LB_MAX_CANDIDATES = 16 };
+
+/* How layers that no rule decides on get their formats. */
+typedef enum lb_allocate {
+    LB_ALLOCATE_NONE, /* all the same */
+    LB_ALLOCATE_FISHER, /* the least loss by sensitivities (sensitivity.h) */
+    LB_ALLOCATE_DELTALOSS,
+    LB_ALLOCATE_HEAD, /* the most bits for the first blocks, the fewest for the others: a baseline */
+    LB_ALLOCATE_TAIL /* for the last blocks */
+} lb_allocate;
+
+/* Bits under a budget (allocate.h). */
+typedef struct lb_allocation {
+    lb_allocate how;
+    lb_format candidates[LB_MAX_CANDIDATES];
+    size_t candidate_count;
+    double target_bits; /* a weight, on average over those layers, parameters of groups included */
+    bool untied; /* layers that share an input may get different formats */
+    size_t samples, seqlen; /* that sensitivities are measured on */
+} lb_allocation;
 
 typedef struct lb_recipe {
-    lb_format format; /* of every linear layer of every block */
+    lb_format format; /* of every linear layer of every block, unless there is an allocation */
+    lb_allocation allocation;
+    const lb_format
+        *plan; /* [layers, LB_BLOCK_LINEARS] what was allocated; NULL: nothing yet, or one for all */
     lb_format act; /* that inputs of those layers are rounded to; f32: they are not */
     lb_transform transform; /* resolved */
     const lb_method *method;
@@ -73,11 +95,18 @@ lb_status lb_recipe_add_rule(lb_recipe *recipe, const char *text, lb_error *err)
 const lb_format *lb_recipe_format(const lb_recipe *recipe, const char *layer, const lb_format *otherwise,
                                   size_t *rule);
 
+/* The format of a layer of a block: the last rule's that matches, or the plan's, or the one for all. */
+const lb_format *lb_recipe_layer(const lb_recipe *recipe, size_t block, unsigned which);
+
 /* What goes into the checkpoint's quantization_config, and identifies an interrupted run. NULL when there
  * is no memory, or a rule's pattern is not UTF-8. */
 json_t *lb_recipe_json(const lb_recipe *recipe);
 
 lb_status lb_order_parse(const char *name, lb_order *out, lb_error *err);
+/* "fisher", "deltaloss", "head", "tail". */
+lb_status lb_allocate_parse(const char *name, lb_allocate *out, lb_error *err);
+/* Names of formats, separated by commas, into the allocation's candidates. */
+lb_status lb_candidates_parse(const char *names, lb_allocation *out, lb_error *err);
 /* "held-aside", "batch", "last". */
 lb_status lb_best_parse(const char *name, lb_best *out, lb_error *err);
 

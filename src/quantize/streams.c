@@ -54,7 +54,7 @@ lb_status lb_streams_start(lb_streams *s, const lb_weights *weights, lb_error *e
     s->chunk_sequences = samples->length < CHUNK_TOKENS ? CHUNK_TOKENS / samples->length : 1;
     LB_GO(lb_rope_create(s->config, samples->length, &s->rope, err));
     LB_GO(stream_start(s, &s->original, true, err));
-    LB_GO(stream_start(s, &s->quantized, false, err));
+    LB_GO(stream_start(s, &s->quantized, s->whole_blocks, err));
     LB_GO(lb_embedding_load(weights, &e, err));
     LB_GO(lb_embedding_look_up(s->kernels, &e, samples->ids, s->tokens, s->original.x, err));
     memcpy(s->quantized.x, s->original.x, s->tokens * s->config->hidden * sizeof(float));

@@ -137,6 +137,43 @@ stdout_has '"iters":50,"lr":0.005'
 expect 2 quantize "$model" -o "$work/no" --method signround --best first
 expect 2 quantize "$model" -o "$work/no" --method signround --batch 0
 
+# Bits by a budget: a plan, the run that follows it, its report; what cannot be, or contradicts itself.
+few=(--target-bits 3.5 --candidates int2-g32,int3-g32,int4-g32 --sensitivity-samples 4 --sensitivity-seqlen 64 --samples 8)
+for way in fisher deltaloss head tail; do
+    expect 0 quantize "$model" --dry-run "${few[@]}" --allocate $way
+    stdout_has "\"by\":\"$way\",\"candidates\":[\"int2-g32\",\"int3-g32\",\"int4-g32\"]"
+    stdout_has 'Everything checked; nothing written.'
+    grep -qE '^model.layers.1.mlp.down_proj +int[234]-g32' "$work/out" || bad "$way: no plan"
+done
+expect 0 quantize "$model" -o "$work/mixed" "${few[@]}" --report "$work/mixed.html" --json
+json_object layers recipe
+[ "$(grep -c '"sensitivity"' "$work/out")" -eq 14 ] || bad 'mixed: not 14 sensitivities'
+bits=$(sed -nE 's/^ "quantized_bits_per_weight": ([0-9.]+),?$/\1/p' "$work/out")
+awk -v b="$bits" 'BEGIN { exit !(b > 3 && b <= 3.5) }' || bad "mixed: $bits bits per weight, wanted up to 3.5"
+grep -q 'Sensitivity to int2-g32 by layer' "$work/mixed.html" || command -v gnuplot >/dev/null ||
+    stderr_has 'gnuplot is missing'
+grep -q '</html>' "$work/mixed.html" || bad 'mixed: the report is not whole'
+absent "$work/mixed/lowbit-notes.json"
+expect 0 inspect "$work/mixed"
+expect 1 quantize "$model" -o "$work/no" "${few[@]}" --target-bits 2
+one_sentence
+stderr_has 'a target of 2 bits per weight is out of reach: these candidates can average 2.5000 to 4.5000'
+expect 1 quantize "$model" -o "$work/no" "${few[@]}" --layer '*=int8-g32'
+one_sentence
+expect 1 quantize "$model" -o "$work/no" "${few[@]}" --report "$work/no/such/report.html"
+one_sentence
+expect 2 quantize "$model" -o "$work/no" --target-bits 3 --format int3-g32
+one_sentence
+expect 2 quantize "$model" -o "$work/no" --target-bits 3 --candidates int2-g32
+stderr_has 'at least 2 candidates'
+expect 2 quantize "$model" -o "$work/no" --target-bits 3 --candidates int2-g32,,int3-g32
+expect 2 quantize "$model" -o "$work/no" --target-bits 3 --candidates int2-g32,int2-g32
+stderr_has 'named twice'
+expect 2 quantize "$model" -o "$work/no" --target-bits 0
+expect 2 quantize "$model" -o "$work/no" --untie
+absent "$work/no"
+absent "$work/no.partial"
+
 # A kill in the middle, at three moments, and on from there: the same bytes as in one go.
 "$LB_BUILD/make_tiny_model" "$work/deep" seed=6 layers=8 hidden=64 ffn=160 context=256
 flags=(--format int4-g32 --samples 16 --threads 1)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Recipes: defaults, layer rules, names, and the JSON that identifies a run. */
+ * Recipes: defaults, layer rules, allocations, names, and the JSON that identifies a run. */
 #define _GNU_SOURCE
 #include "near.h"
 
@@ -154,6 +154,154 @@ static void names_of_methods_and_orders(void **state)
     assert_int_equal(lb_order_parse("", &order, &err), LB_EINVAL);
 }
 
+static void names_of_allocations(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"fisher", "deltaloss", "head", "tail"};
+    static const lb_allocate ways[] = {LB_ALLOCATE_FISHER, LB_ALLOCATE_DELTALOSS, LB_ALLOCATE_HEAD,
+                                       LB_ALLOCATE_TAIL};
+    static const char *const bad[] = {"", "one for all", "none", "Fisher", "heads", "fishe"};
+    lb_allocate how = LB_ALLOCATE_NONE;
+    lb_error err;
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(lb_allocate_parse(names[i], &how, &err), LB_OK);
+        assert_int_equal(how, ways[i]);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(lb_allocate_parse(bad[i], &how, &err), LB_EINVAL);
+        assert_int_equal(how, LB_ALLOCATE_TAIL);
+    }
+    assert_string_equal(err.msg,
+                        "\"fishe\" is no way to allocate bits: there are fisher, deltaloss, head, tail");
+}
+
+static void candidates_are_formats(void **state)
+{
+    (void)state;
+    lb_allocation a = {.how = LB_ALLOCATE_HEAD, .target_bits = 3.0};
+    lb_error err;
+    char many[LB_MAX_CANDIDATES * 12 + 64] = "", endless[200];
+    assert_int_equal(lb_candidates_parse("int2-g128,mxfp4,int4-row-sym,bf16,nvfp4", &a, &err), LB_OK);
+    assert_int_equal(a.candidate_count, 5);
+    assert_string_equal(a.candidates[0].name, "int2-g128");
+    assert_int_equal(a.candidates[0].bits, 2);
+    assert_string_equal(a.candidates[1].name, "mxfp4");
+    assert_string_equal(a.candidates[2].name, "int4-row"); /* canonical */
+    assert_true(lb_format_is_float(&a.candidates[3]));
+    assert_string_equal(a.candidates[4].name, "nvfp4");
+    assert_true(a.how == LB_ALLOCATE_HEAD && a.target_bits == 3.0);
+    assert_int_equal(lb_candidates_parse("f32,f16", &a, &err), LB_OK); /* in place of the others */
+    assert_int_equal(a.candidate_count, 2);
+    for (size_t i = 0; i < LB_MAX_CANDIDATES; i++)
+        snprintf(many + strlen(many), sizeof many - strlen(many), "%sint%zu-g%zu", i ? "," : "", 2 + i % 6,
+                 (size_t)32 << i / 6);
+    assert_int_equal(lb_candidates_parse(many, &a, &err), LB_OK);
+    assert_int_equal(a.candidate_count, LB_MAX_CANDIDATES);
+    strcat(many, ",bf16");
+    memset(endless, 'x', sizeof endless - 1);
+    endless[sizeof endless - 1] = '\0';
+    const struct {
+        const char *names, *words;
+    } bad[] = {{"", "format \"\" is not known"},
+               {"int4-g128,", "format \"\" is not known"},
+               {",int4-g128", "format \"\" is not known"},
+               {"int4-g128,,mxfp4", "format \"\" is not known"},
+               {"int4-g128, mxfp4", "format \" mxfp4\" is not known"},
+               {"int4-g128;mxfp4", "format \"int4-g128;mxfp4\" is not known"},
+               {"int4-g128,int9-g128", "format \"int9-g128\" is not known"},
+               {"int4-g128", "an allocation wants at least 2 candidates, got int4-g128 alone"},
+               {"int4-g128,mxfp4,int4-g128-sym", "candidate int4-g128 is named twice"},
+               {many, "more than 16 candidates"},
+               {endless, "candidate \"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...\" is no format"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        err.msg[0] = '\0';
+        assert_int_equal(lb_candidates_parse(bad[i].names, &a, &err), LB_EINVAL);
+        if (!strstr(err.msg, bad[i].words))
+            fail_msg("\"%s\": %s", bad[i].names, err.msg);
+    }
+}
+
+/* Of two blocks: the format of all, then a plan's, then rules'. */
+static void plans_decide_where_rules_do_not(void **state)
+{
+    (void)state;
+    lb_recipe r;
+    lb_format plan[2 * LB_BLOCK_LINEARS];
+    lb_recipe_default(&r);
+    assert_null(r.plan);
+    for (size_t block = 0; block < 2; block++)
+        for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
+            assert_ptr_equal(lb_recipe_layer(&r, block, which), &r.format);
+    r.plan = plan;
+    for (size_t block = 0; block < 2; block++)
+        for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
+            assert_ptr_equal(lb_recipe_layer(&r, block, which), &plan[block * LB_BLOCK_LINEARS + which]);
+    assert_int_equal(lb_recipe_add_rule(&r, "model.layers.1.*=f16", NULL), LB_OK);
+    assert_int_equal(lb_recipe_add_rule(&r, "*.up_proj=int8-row", NULL), LB_OK);
+    assert_ptr_equal(lb_recipe_layer(&r, 0, LB_LINEAR_Q), &plan[LB_LINEAR_Q]);
+    assert_string_equal(lb_recipe_layer(&r, 0, LB_LINEAR_UP)->name, "int8-row");
+    assert_string_equal(lb_recipe_layer(&r, 1, LB_LINEAR_UP)->name, "int8-row");
+    assert_string_equal(lb_recipe_layer(&r, 1, LB_LINEAR_DOWN)->name, "f16");
+}
+
+static void allocate(lb_recipe *r)
+{
+    lb_error err;
+    lb_recipe_default(r);
+    r->allocation.how = LB_ALLOCATE_FISHER;
+    r->allocation.target_bits = 2.5;
+    assert_int_equal(lb_candidates_parse("int2-g128,int4-g128,mxfp4", &r->allocation, &err), LB_OK);
+}
+
+/* All that a plan follows from, and not the plan itself: it is made after the run's beginning was recorded. */
+static void the_json_tells_allocations_apart(void **state)
+{
+    (void)state;
+    enum { VARIANTS = 10 };
+    lb_recipe r[VARIANTS];
+    json_t *json[VARIANTS];
+    for (size_t i = 0; i < VARIANTS; i++)
+        allocate(&r[i]);
+    r[1].allocation.how = LB_ALLOCATE_NONE;
+    r[2].allocation.how = LB_ALLOCATE_DELTALOSS;
+    r[3].allocation.how = LB_ALLOCATE_HEAD;
+    r[4].allocation.target_bits = 2.5000001;
+    r[5].allocation.untied = true;
+    assert_int_equal(lb_candidates_parse("int4-g128,int2-g128,mxfp4", &r[6].allocation, NULL), LB_OK);
+    r[7].allocation.samples = 63;
+    r[8].allocation.seqlen = 128;
+    r[9].allocation.samples = 0; /* of ways that measure nothing */
+    for (size_t i = 0; i < VARIANTS; i++) {
+        json[i] = lb_recipe_json(&r[i]);
+        assert_non_null(json[i]);
+        for (size_t k = 0; k < i; k++)
+            assert_false(json_equal(json[i], json[k]));
+    }
+    const json_t *a = json_object_get(json[0], "allocation"), *candidates = json_object_get(a, "candidates");
+    assert_string_equal(json_string_value(json_object_get(json[0], "format")), "mixed");
+    assert_int_equal(json_object_size(a), 6);
+    assert_string_equal(json_string_value(json_object_get(a, "by")), "fisher");
+    assert_true(json_real_value(json_object_get(a, "target_bits")) == 2.5);
+    assert_true(json_is_true(json_object_get(a, "tied")));
+    assert_int_equal(json_array_size(candidates), 3);
+    assert_string_equal(json_string_value(json_array_get(candidates, 2)), "mxfp4");
+    assert_int_equal(json_integer_value(json_object_get(a, "samples")), 64);
+    assert_int_equal(json_integer_value(json_object_get(a, "seqlen")), 256);
+    assert_string_equal(json_string_value(json_object_get(json[1], "format")), "int4-g128");
+    assert_null(json_object_get(json[1], "allocation"));
+    assert_string_equal(json_string_value(json_object_get(json_object_get(json[2], "allocation"), "by")),
+                        "deltaloss");
+    assert_true(json_is_false(json_object_get(json_object_get(json[5], "allocation"), "tied")));
+    assert_int_equal(json_object_size(json_object_get(json[9], "allocation")), 4);
+    const lb_format plan[LB_BLOCK_LINEARS] = {{.name = "f32"}};
+    r[0].plan = plan;
+    json_t *planned = lb_recipe_json(&r[0]);
+    assert_true(json_equal(planned, json[0]));
+    json_decref(planned);
+    for (size_t i = 0; i < VARIANTS; i++)
+        json_decref(json[i]);
+}
+
 /* Any change that changes the output's bytes changes the JSON; equal recipes give equal JSON. */
 static void the_json_tells_recipes_apart(void **state)
 {
@@ -218,7 +366,11 @@ int main(void)
         cmocka_unit_test(bad_rules_leave_the_recipe_alone),
         cmocka_unit_test(patterns_as_long_as_fits_and_rules_as_many),
         cmocka_unit_test(names_of_methods_and_orders),
+        cmocka_unit_test(names_of_allocations),
+        cmocka_unit_test(candidates_are_formats),
+        cmocka_unit_test(plans_decide_where_rules_do_not),
         cmocka_unit_test(the_json_tells_recipes_apart),
+        cmocka_unit_test(the_json_tells_allocations_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
