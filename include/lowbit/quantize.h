@@ -28,7 +28,7 @@ typedef struct lb_quantize_options {
                       * NULL: leave them */
     const char *transform; /* rewrite layers first, without changing what they compute: "none", "hadamard"
                             * (rotations of the format's group size), "hadamard-N", "hadamard-full" */
-    const char *method; /* "rtn", "gptq", "signround" */
+    const char *method; /* "rtn", "gptq", "signround", "bpdq" */
     const char *fit; /* "search" (importance-weighted) or "range" (extremes only) */
     const char *order; /* GPTQ's column order: "group", "act", "none" */
     double damp; /* added to the Hessian's diagonal, as a share of its mean; 0..10 */
@@ -50,6 +50,10 @@ typedef struct lb_quantize_options {
     bool multiplier; /* learn a multiplier of the fitted scale rather than how to clip the range */
     bool filter; /* leave the largest thousandth of errors out below 4 bits */
     const char *best; /* choose the best iterate on samples "held-aside", on each "batch", or the "last" */
+    /* bpdq */
+    size_t alternations; /* of codes and coefficients */
+    const char *init; /* they begin with: "search", "range", "bits" */
+    bool faithful; /* choose as the released code of arXiv:2602.04163 does */
     /* Bits where they matter: instead of `format`, one of the candidates for every layer that no rule decides on. */
     double
         target_bits; /* that those layers average per weight, parameters of groups included; 0: no allocation */

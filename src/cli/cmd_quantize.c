@@ -19,11 +19,11 @@
 typedef struct quantize_args {
     lb_common_args common;
     const char *model, *output, *format, *act, *transform, *method, *recipe, *fit, *order, *calibration,
-        *eval_text, *signround, *best, *candidates, *allocate, *report;
+        *eval_text, *signround, *best, *candidates, *allocate, *report, *init;
     size_t samples, seqlen, eval_tokens, eval_ctx, iters, batch, sensitivity_samples, sensitivity_seqlen;
     double damp, compensate, lr, target_bits;
     lb_arg_list layers;
-    bool resume, dry_run, no_multiplier, no_filter, untie;
+    bool resume, dry_run, no_multiplier, no_filter, untie, faithful;
 } quantize_args;
 
 static const lb_arg options[] = {
@@ -34,15 +34,16 @@ static const lb_arg options[] = {
      .help =
          "number format of the linear layers: intB-gG or intB-row, B = 2..8, G = 32, 64, 128, 256, -asym "
          "for an integer zero point; mxfp8-e4m3, mxfp8-e5m2, mxfp6-e2m3, mxfp6-e3m2, mxfp4, mxint8, mxint6, "
-         "mxint4; nvfp4, nvint4"},
+         "mxint4; nvfp4, nvint4; bpK-gG or bpK-row, K = 1..4 bit planes"},
     {"--act", LB_ARG_STRING, offsetof(quantize_args, act), .value = "FORMAT", .shown = "not rounded",
      .help = "round the inputs of the linear layers to this format too, here and whenever the result runs"},
     {"--transform", LB_ARG_STRING, offsetof(quantize_args, transform), .value = "NAME", .preset = "none",
      .help = "rewrite layers first without changing what they compute: hadamard (random rotations of the "
              "format's group size, 128 where that is a row), hadamard-N, hadamard-full"},
     {"--method", LB_ARG_STRING, offsetof(quantize_args, method), .value = "METHOD", .preset = "gptq",
-     .help =
-         "rtn (round to nearest), gptq, or signround (learned rounding: slow, and the best at 2 and 3 bits)"},
+     .help = "rtn (round to nearest), gptq, bpdq (gptq that fits scales or bit planes' coefficients to the "
+             "layer's output), or "
+             "signround (learned rounding: slow, and the best at 2 and 3 bits)"},
     {"--recipe", LB_ARG_CHOICE, offsetof(quantize_args, recipe), .choices = "fast|default|best",
      .preset = "default",
      .help = "how much calibration: 32, 128 or 512 windows of 512 tokens, or all that the text has; for "
@@ -88,7 +89,16 @@ static const lb_arg options[] = {
          "signround: v2 has the scale search, a learned multiplier of scales and the filter of errors; v1 "
          "learns to clip ranges instead (--fit range --no-multiplier --no-filter)"},
     {"--iters", LB_ARG_SIZE, offsetof(quantize_args, iters), .high = 1000000, .shown = "the recipe's",
-     .help = "signround: steps of learning for each block"},
+     .help = "signround: steps of learning for each block; bpdq: alternations of codes and coefficients, 0 "
+             "for one "
+             "sweep with what --init gives"},
+    {"--init", LB_ARG_CHOICE, offsetof(quantize_args, init), .choices = "search|range|bits",
+     .preset = "search",
+     .help = "bpdq: begin with the format's own search, a uniform grid, or the highest bits of 8-bit codes"},
+    {"--faithful", LB_ARG_FLAG, offsetof(quantize_args, faithful),
+     .help = "bpdq: choose as the released code does (--init bits --damp 0.05 --compensate 0 unless given, "
+             "an absolute "
+             "ridge, one best iterate for all rows)"},
     {"--batch", LB_ARG_SIZE, offsetof(quantize_args, batch), .low = 1, .high = 1000000, .preset = "8",
      .help = "signround: windows a step"},
     {"--lr", LB_ARG_DOUBLE, offsetof(quantize_args, lr), .low = 0, .high = 1, .shown = "by the steps",
@@ -127,11 +137,11 @@ static void apply_recipe(const quantize_args *args, lb_quantize_options *o)
 {
     static const struct {
         const char *name;
-        size_t samples, signround_samples, seqlen, iters;
+        size_t samples, signround_samples, seqlen, iters, alternations;
         double lr;
-    } recipes[] = {{"fast", 32, 128, 512, 50, 5e-3},
-                   {"default", 128, 128, 512, 200, 0},
-                   {"best", 512, 512, 512, 1000, 0}};
+    } recipes[] = {{"fast", 32, 128, 512, 50, 3, 5e-3},
+                   {"default", 128, 128, 512, 200, 10, 0},
+                   {"best", 512, 512, 512, 1000, 20, 0}};
     const bool learns = strcmp(args->method, "signround") == 0;
     for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++) {
         if (strcmp(args->recipe, recipes[i].name) == 0) {
@@ -139,9 +149,20 @@ static void apply_recipe(const quantize_args *args, lb_quantize_options *o)
             o->samples = args->samples ? args->samples : samples;
             o->seqlen = args->seqlen ? args->seqlen : recipes[i].seqlen;
             o->iters = lb_args_given(&spec, args, "--iters") ? args->iters : recipes[i].iters;
+            o->alternations = lb_args_given(&spec, args, "--iters") ? args->iters : recipes[i].alternations;
             o->lr = lb_args_given(&spec, args, "--lr") ? args->lr : recipes[i].lr;
         }
     }
+}
+
+static void apply_bpdq(const quantize_args *args, lb_quantize_options *o)
+{
+    o->faithful = args->faithful;
+    o->init = args->faithful && !lb_args_given(&spec, args, "--init") ? "bits" : args->init;
+    if (args->faithful && !lb_args_given(&spec, args, "--damp"))
+        o->damp = 0.05;
+    if (args->faithful && !lb_args_given(&spec, args, "--compensate"))
+        o->compensate = 0.0;
 }
 
 static void apply_allocation(const quantize_args *args, lb_quantize_options *o)
@@ -336,6 +357,7 @@ int cmd_quantize(int argc, char **argv)
     o.order = args.order;
     o.damp = args.damp;
     o.compensate = args.compensate;
+    apply_bpdq(&args, &o);
     o.calibration = args.calibration;
     o.seed = args.common.seed;
     o.layer_rules = args.layers.items;

@@ -27,6 +27,7 @@
 
 struct lb_element; /* element.h */
 struct lb_tune_ops; /* tune.h */
+struct lb_linear_format_ops; /* linear_format.h */
 
 enum {
     LB_FORMAT_NAME_BYTES = 32,
@@ -86,6 +87,7 @@ typedef struct lb_format_ops {
                         float *params, lb_error *err);
 
     const struct lb_tune_ops *tune; /* rounding that is learned by gradients */
+    const struct lb_linear_format_ops *linear; /* values that are linear in coefficients */
 } lb_format_ops;
 
 struct lb_format {

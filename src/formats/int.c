@@ -10,6 +10,7 @@
 
 #include "formats/bits.h"
 #include "formats/int_round.h"
+#include "formats/linear_format.h"
 #include "formats/tune.h"
 
 static bool parse_int(const char *name, lb_format *out)
@@ -303,6 +304,34 @@ static lb_status unpack_int(const lb_format *format, const uint8_t *const *parts
     return LB_OK;
 }
 
+/* The scale is the one coefficient; zeros stay. */
+static unsigned count_coefficients(const lb_format *format)
+{
+    (void)format;
+    return 1;
+}
+
+static void basis_int(const lb_format *format, const float *params, float *out)
+{
+    for (unsigned k = 0; k < 1u << format->bits; k++)
+        out[k] = (float)k - params[LB_INT_ZERO];
+}
+
+static void get_scale(const lb_format *format, const float *params, float *coefficients)
+{
+    (void)format;
+    coefficients[0] = params[LB_INT_SCALE];
+}
+
+static void set_scale(const lb_format *format, const float *coefficients, float *params)
+{
+    (void)format;
+    params[LB_INT_SCALE] = lb_int_storable_scale(coefficients[0]);
+}
+
+static const lb_linear_format_ops linear_int = {
+    .count = count_coefficients, .basis = basis_int, .get = get_scale, .set = set_scale};
+
 const lb_format_ops lb_int_format = {
     .family = "int",
     .syntax = "intB-gG[-asym] or intB-row[-asym] with B = 2..8 and G = 32, 64, 128, 256",
@@ -314,4 +343,5 @@ const lb_format_ops lb_int_format = {
     .pack = pack_int,
     .unpack = unpack_int,
     .tune = &lb_tune_int,
+    .linear = &linear_int,
 };

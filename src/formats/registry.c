@@ -8,9 +8,11 @@
 #include "formats/int.h"
 #include "formats/mx.h"
 #include "formats/nv.h"
+#include "formats/planes.h"
 
 /* A new family is one line here. */
-static const lb_format_ops *const families[] = {&lb_int_format, &lb_mx_format, &lb_nv_format};
+static const lb_format_ops *const families[] = {&lb_int_format, &lb_mx_format, &lb_nv_format,
+                                                &lb_planes_format};
 
 static bool parse_float(const char *name, lb_format *out)
 {

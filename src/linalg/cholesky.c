@@ -144,3 +144,17 @@ lb_status lb_inverse_cholesky(size_t n, const float *h, double damp, float *u, b
     return atomic_load(&f.failed) ? lb_fail(err, LB_ENOMEM, "Cholesky inverse: no memory for a block column")
                                   : LB_OK;
 }
+
+lb_status lb_inverse_of_factor(size_t n, const float *u, size_t ldu, double *out, lb_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n; j++)
+            out[i * n + j] = j < i ? 0.0 : (double)u[i * ldu + j];
+    lb_blas_prepare();
+    if (LAPACKE_dpotri(LAPACK_ROW_MAJOR, 'U', (int)n, out, (int)n) != 0)
+        return lb_fail(err, LB_EINVAL, "a factor of %zu columns has no inverse", n);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < i; j++)
+            out[i * n + j] = out[j * n + i];
+    return LB_OK;
+}

@@ -14,4 +14,7 @@
  * *definite is false, and u is garbage, when H + damp * I is not positive definite in double. */
 lb_status lb_inverse_cholesky(size_t n, const float *h, double damp, float *u, bool *definite, lb_error *err);
 
+/* out [n, n] = (U^T U)^-1, symmetric, for such a U (or a diagonal block of one) with row stride ldu. */
+lb_status lb_inverse_of_factor(size_t n, const float *u, size_t ldu, double *out, lb_error *err);
+
 #endif

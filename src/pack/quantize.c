@@ -42,6 +42,8 @@ void lb_quantize_options_init(lb_quantize_options *options)
                                      .multiplier = true,
                                      .filter = true,
                                      .best = "held-aside",
+                                     .alternations = 10,
+                                     .init = "search",
                                      .candidates = "int2-g128,int3-g128,int4-g128,int8-g128",
                                      .allocate = "fisher",
                                      .sensitivity_samples = 64,
@@ -74,6 +76,16 @@ static lb_status make_tuning(const lb_quantize_options *o, lb_tuning *out, lb_er
     out->lr = o->lr;
     out->multiplier = o->multiplier;
     out->filter = o->filter;
+    return LB_OK;
+}
+
+static lb_status make_alternation(const lb_quantize_options *o, lb_alternation *out, lb_error *err)
+{
+    LB_TRY(lb_init_parse(o->init, &out->init, err));
+    if (o->alternations > 10000)
+        return lb_fail(err, LB_EINVAL, "%zu alternations are more than 10000", o->alternations);
+    out->iters = o->alternations;
+    out->faithful = o->faithful;
     return LB_OK;
 }
 
@@ -130,6 +142,7 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     out->compensate = o->compensate;
     out->seed = o->seed;
     LB_TRY(make_tuning(o, &out->tuning, err));
+    LB_TRY(make_alternation(o, &out->alternation, err));
     const bool calibrates = out->method->needs_calibration || o->calibration;
     if (calibrates && (o->samples == 0 || o->seqlen < 2))
         return lb_fail(err, LB_EINVAL, "calibration wants at least 1 sample of 2 tokens, got %zu of %zu",

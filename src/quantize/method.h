@@ -48,6 +48,7 @@ struct lb_method {
     const char *name, *summary;
     bool needs_calibration; /* works only with it */
     bool needs_hessian; /* and with the inputs' second moments */
+    bool alternates; /* between codes and coefficients: lb_recipe.alternation counts */
     /* One of the two. */
     /* Fills codes and params of every layer; `hessian` (finished) is NULL without calibration. */
     lb_status (*quantize)(const lb_recipe *recipe, const lb_hessian *hessian, lb_layer *layers, size_t count,
@@ -59,7 +60,7 @@ struct lb_method {
     size_t (*memory)(const lb_recipe *recipe, const lb_config *config, size_t samples, size_t seqlen);
 };
 
-extern const lb_method lb_method_rtn, lb_method_gptq, lb_method_signround;
+extern const lb_method lb_method_rtn, lb_method_gptq, lb_method_signround, lb_method_bpdq;
 
 /* The method of that name; LB_EINVAL with the list of those there are. */
 lb_status lb_method_find(const char *name, const lb_method **out, lb_error *err);

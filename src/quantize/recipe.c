@@ -13,13 +13,17 @@ static const char *const order_names[] = {
 static const char *const best_names[] = {
     [LB_BEST_HELD_ASIDE] = "held-aside", [LB_BEST_BATCH] = "batch", [LB_BEST_LAST] = "last"};
 
+static const char *const init_names[] = {
+    [LB_INIT_SEARCH] = "search", [LB_INIT_RANGE] = "range", [LB_INIT_BITS] = "bits"};
+
 static const char *const allocate_names[] = {[LB_ALLOCATE_NONE] = "one for all",
                                              [LB_ALLOCATE_FISHER] = "fisher",
                                              [LB_ALLOCATE_DELTALOSS] = "deltaloss",
                                              [LB_ALLOCATE_HEAD] = "head",
                                              [LB_ALLOCATE_TAIL] = "tail"};
 
-static const lb_method *const methods[] = {&lb_method_rtn, &lb_method_gptq, &lb_method_signround};
+static const lb_method *const methods[] = {&lb_method_rtn, &lb_method_gptq, &lb_method_signround,
+                                           &lb_method_bpdq};
 
 const lb_method *lb_method_at(size_t index)
 {
@@ -49,6 +53,17 @@ lb_status lb_order_parse(const char *name, lb_order *out, lb_error *err)
         }
     }
     return lb_fail(err, LB_EINVAL, "column order \"%.40s\" is not known: there are group, act, none", name);
+}
+
+lb_status lb_init_parse(const char *name, lb_init *out, lb_error *err)
+{
+    for (size_t i = 0; i < sizeof init_names / sizeof *init_names; i++) {
+        if (strcmp(name, init_names[i]) == 0) {
+            *out = (lb_init)i;
+            return LB_OK;
+        }
+    }
+    return lb_fail(err, LB_EINVAL, "\"%.40s\" is no way to begin: there are search, range, bits", name);
 }
 
 lb_status lb_best_parse(const char *name, lb_best *out, lb_error *err)
@@ -119,6 +134,7 @@ void lb_recipe_default(lb_recipe *out)
                        .damp = 0.01,
                        .compensate = 0.5,
                        .tuning = {.iters = 200, .batch = 8, .multiplier = true, .filter = true},
+                       .alternation = {.iters = 10},
                        .allocation = {.samples = 64, .seqlen = 256},
                        .samples = 128,
                        .seqlen = 512,
@@ -210,6 +226,11 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
         failed |= json_object_set_new(json, "order", json_string(order_names[recipe->order]));
         failed |= json_object_set_new(json, "damp", json_real(recipe->damp));
         failed |= json_object_set_new(json, "compensate", json_real(recipe->compensate));
+    }
+    if (recipe->method->alternates) {
+        failed |= json_object_set_new(json, "iters", json_integer((json_int_t)recipe->alternation.iters));
+        failed |= json_object_set_new(json, "init", json_string(init_names[recipe->alternation.init]));
+        failed |= json_object_set_new(json, "faithful", json_boolean(recipe->alternation.faithful));
     }
     if (recipe->method->reconstruct) {
         const lb_tuning *t = &recipe->tuning;

@@ -38,6 +38,20 @@ typedef struct lb_tuning {
     lb_best best;
 } lb_tuning;
 
+/* What alternation between codes and coefficients begins with (bpdq.c). */
+typedef enum lb_init {
+    LB_INIT_SEARCH, /* the format's own fit, weighed by what errors cost */
+    LB_INIT_RANGE, /* a uniform grid over the group's range */
+    LB_INIT_BITS /* the highest bits of 8-bit codes, as arXiv:2602.04163's code does */
+} lb_init;
+
+typedef struct lb_alternation {
+    size_t iters; /* sweeps, with a refit after each; 0: one sweep and none */
+    lb_init init;
+    bool
+        faithful; /* the released code's choices: an absolute ridge, one best iterate for all rows of a layer */
+} lb_alternation;
+
 /* "--layer PATTERN=FORMAT": layers whose name matches the shell pattern get this format. */
 typedef struct lb_layer_rule {
     char pattern[96];
@@ -78,6 +92,7 @@ typedef struct lb_recipe {
     double damp; /* added to H's diagonal, as a share of its mean */
     double compensate; /* how much of the drift of a layer's inputs it is asked to undo, 0..1 */
     lb_tuning tuning; /* of methods that reconstruct blocks */
+    lb_alternation alternation; /* of methods that alternate */
     size_t samples, seqlen; /* calibration; samples = 0: none */
     uint64_t seed;
     lb_layer_rule rules[LB_RECIPE_MAX_RULES]; /* the last that matches wins */
@@ -107,6 +122,8 @@ lb_status lb_order_parse(const char *name, lb_order *out, lb_error *err);
 lb_status lb_allocate_parse(const char *name, lb_allocate *out, lb_error *err);
 /* Names of formats, separated by commas, into the allocation's candidates. */
 lb_status lb_candidates_parse(const char *names, lb_allocation *out, lb_error *err);
+/* "search", "range", "bits". */
+lb_status lb_init_parse(const char *name, lb_init *out, lb_error *err);
 /* "held-aside", "batch", "last". */
 lb_status lb_best_parse(const char *name, lb_best *out, lb_error *err);
 
