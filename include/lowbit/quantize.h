@@ -100,6 +100,7 @@ typedef struct lb_quantize_result {
     double *
         sensitivities; /* [candidate_count, layer_count] what each layer is thought to lose, in nats per token;
                             * NULL where the allocation needs none */
+    double allocated_bits_per_weight; /* of the layers that it decided on, whatever their formats */
     double seconds_allocate;
     size_t memory_bytes; /* estimate made beforehand, without the mapped model */
     size_t disk_free_bytes;

@@ -198,6 +198,9 @@ void lb_writer_abandon(lb_writer *writer)
 lb_status lb_file_replace(const char *path, const void *data, size_t bytes, lb_error *err)
 {
     lb_writer w;
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) /* a device, say, would become a file */
+        return lb_fail(err, LB_EEXIST, "cannot write %s: it is no ordinary file", path);
     LB_TRY(lb_writer_open(path, &w, err));
     lb_status st = lb_writer_put(&w, data, bytes, err);
     if (st == LB_OK)

@@ -279,11 +279,38 @@ static bool names_are_known(const quantize_args *args, lb_error *err)
     }
     if (!allocation_is_sound(args, &recipe.allocation, err))
         return false;
+    if (lb_args_given(&spec, args, "--lr") && !(args->lr > 0.0)) {
+        (void)lb_fail(err, LB_EINVAL, "--lr wants a rate of more than 0");
+        return false;
+    }
     if (!args->output && !args->dry_run) {
         (void)lb_fail(err, LB_EINVAL, "where to? give -o OUT");
         return false;
     }
     return true;
+}
+
+/* A flag that does nothing is likely a mistake, if a harmless one. */
+static void warn_of_idle_flags(const quantize_args *args)
+{
+    static const struct {
+        const char *flag, *methods;
+    } flags[] = {{"--order", "gptq bpdq"},
+                 {"--damp", "gptq bpdq"},
+                 {"--compensate", "gptq bpdq"},
+                 {"--signround", "signround"},
+                 {"--iters", "signround bpdq"},
+                 {"--batch", "signround"},
+                 {"--lr", "signround"},
+                 {"--best", "signround"},
+                 {"--no-multiplier", "signround"},
+                 {"--no-filter", "signround"},
+                 {"--init", "bpdq"},
+                 {"--faithful", "bpdq"}};
+    for (size_t i = 0; !args->common.quiet && i < sizeof flags / sizeof *flags; i++)
+        if (lb_args_given(&spec, args, flags[i].flag) && !strstr(flags[i].methods, args->method))
+            fprintf(stderr, "lowbit quantize: %s has no effect with --method %s\n", flags[i].flag,
+                    args->method);
 }
 
 /* What evaluation will need, before the work that it comes after: the original stands for the result. */
@@ -309,10 +336,12 @@ static lb_status check_report(const char *path, lb_error *err)
     lb_status st = LB_OK;
     if (!folder)
         return lb_fail(err, LB_ENOMEM, "no memory for a name");
-    if (!lb_path_is_directory(folder))
+    if (!*path || path[strlen(path) - 1] == '/')
+        st = lb_fail(err, LB_EINVAL, "--report \"%s\" names no file", path);
+    else if (!lb_path_is_directory(folder))
         st = lb_fail(err, LB_EIO, "cannot write %s: there is no folder %s", path, folder);
-    else if (lb_path_is_directory(path))
-        st = lb_fail(err, LB_EIO, "cannot write %s: it is a folder", path);
+    else if (lb_path_exists(path)) /* it may be the calibration text, or a device */
+        st = lb_fail(err, LB_EEXIST, "the report %s exists already; choose another name or delete it", path);
     lb_free(folder);
     return st;
 }
@@ -343,6 +372,7 @@ int cmd_quantize(int argc, char **argv)
         return code;
     if (!names_are_known(&args, &err))
         return lb_cli_misused("quantize", err.msg);
+    warn_of_idle_flags(&args);
     lb_quantize_options_init(&o);
     apply_recipe(&args, &o);
     o.model = args.model;

@@ -156,6 +156,8 @@ static void add_summary(const lb_quantize_findings *f, lb_html *html)
     lb_table_add(&table, "size of all tensors");
     lb_table_add(&table, lb_bytes_text((double)r->bytes, bytes));
     if (r->candidates)
+        add_fact(&table, "bits per weight, layers decided on", "%.3f", r->allocated_bits_per_weight);
+    if (r->candidates)
         add_fact(&table, "time to allocate bits, s", "%.1f", r->seconds_allocate);
     if (!f->dry_run) {
         add_fact(&table, "time, s", "%.1f", r->seconds);

@@ -24,6 +24,9 @@ static void print_size(const lb_quantize_result *r)
     printf("bits/weight   %.3f in quantized layers (%.1f %% of all weights), %.3f over the whole model\n",
            r->quantized_bits_per_weight, 100.0 * (double)r->quantized_weights / (double)r->weights,
            r->bits_per_weight);
+    if (r->candidates)
+        printf("allocated     %.3f bits/weight on average over the layers that were to be decided on\n",
+               r->allocated_bits_per_weight);
     printf("size          %s of tensors for %s weights", lb_bytes_text((double)r->bytes, bytes),
            lb_count_text((size_t)r->weights, weights));
     if (r->file_bytes)
@@ -74,7 +77,7 @@ static void print_plan(const lb_quantize_findings *f)
            lb_bytes_text((double)r->memory_bytes, memory));
     if (f->output)
         printf("disk          %s free\n", lb_bytes_text((double)r->disk_free_bytes, disk));
-    printf("Everything checked; nothing written.\n");
+    printf("Everything checked; no model written.\n");
 }
 
 static void print_layers(const lb_quantize_result *r)
@@ -166,6 +169,9 @@ json_t *lb_quantize_json(const lb_quantize_findings *f)
         return NULL;
     json_object_set_new(json, "output", f->output ? lb_json_text(f->output) : json_null());
     json_object_set_new(json, "dry_run", json_boolean(f->dry_run));
+    json_object_set_new(json, "memory_bytes", json_integer((json_int_t)r->memory_bytes));
+    if (r->candidates)
+        json_object_set_new(json, "allocated_bits_per_weight", json_real(r->allocated_bits_per_weight));
     json_object_set_new(
         json, "calibration",
         json_pack("{s:I, s:I}", "samples", (json_int_t)r->samples, "seqlen", (json_int_t)r->seqlen));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * See planes.h for the format. The fit alternates between the nearest levels and the coefficients that fit them best, as
- * Lloyd and Max do for free levels, from several uniform grids. */
+ * See planes.h for the format. The fit alternates between the nearest levels and the coefficients that fit them
+ * best, as Lloyd and Max do for free levels, from several uniform grids. */
 #include "formats/planes.h"
 
 #include <math.h>

@@ -16,11 +16,18 @@
 #include "formats/block_format.h"
 #include "formats/tune.h"
 
-/* No product with a factor in 0..2 may become an infinity. */
+/* No product with a factor in 0..2 may become an infinity, nor vanish: from no scale no gradient leads back. */
 static float times(float factor, float x)
 {
-    const float y = factor * x;
+    const float y = (factor < 0x1p-10f ? 0x1p-10f : factor) * x;
     return y > FLT_MAX / 2.0f ? FLT_MAX / 2.0f : y;
+}
+
+/* As E4M3 holds it; its least number rather than nothing. */
+static float block_factor(float x)
+{
+    const float rounded = lb_element_decode(&lb_e4m3, lb_element_encode(&lb_e4m3, lb_e4m3.max, x));
+    return rounded == 0.0f && x > 0.0f ? 0x1p-9f : rounded;
 }
 
 static void find_scale(const lb_format *format, const lb_tune_group *g, float *params)
@@ -33,8 +40,7 @@ static void find_scale(const lb_format *format, const lb_tune_group *g, float *p
     } else if (format->rule == LB_SCALE_TWO_LEVEL) {
         const float factor =
             g->start ? g->start[LB_NV_BLOCK_FACTOR] : largest / e->max / format->tensor_scale;
-        params[LB_NV_BLOCK_FACTOR] =
-            lb_element_decode(&lb_e4m3, lb_element_encode(&lb_e4m3, lb_e4m3.max, times(g->beta, factor)));
+        params[LB_NV_BLOCK_FACTOR] = block_factor(times(g->beta, factor));
         params[LB_BLOCK_SCALE] = params[LB_NV_BLOCK_FACTOR] * format->tensor_scale;
     } else if (format->rule == LB_SCALE_EXACT) {
         params[LB_BLOCK_SCALE] = times(g->beta, g->start ? g->start[LB_BLOCK_SCALE] : largest / e->max);
@@ -83,7 +89,7 @@ static void backward_block(const lb_format *format, const lb_tune_group *g, cons
         const float element = lb_element_decode(format->element, lb_element_encode(format->element, low, t));
         const float by_value = d[i];
         gradient->v[i] = by_value * scale * inside;
-        by_scale += (double)(by_value * (element - inside * x));
+        by_scale += (double)(by_value * (inside > 0.0f ? element - x : element));
     }
     gradient->alpha = 0.0f;
     gradient->beta = (float)(by_scale * (double)scale / (double)(g->beta > 1e-6f ? g->beta : 1e-6f));

@@ -375,6 +375,25 @@ static lb_status describe_plan(const job *j, lb_quantize_result *r, lb_error *er
     return LB_OK;
 }
 
+/* What the layers that an allocation decides on average. */
+static double allocated_bits(const job *j)
+{
+    const lb_config *c = &j->weights->config;
+    double bytes = 0.0, weights = 0.0;
+    char name[128];
+    for (size_t i = 0; i < c->layers * LB_BLOCK_LINEARS; i++) {
+        size_t rows, cols;
+        const unsigned which = (unsigned)(i % LB_BLOCK_LINEARS);
+        lb_linear_name(i / LB_BLOCK_LINEARS, which, name, sizeof name);
+        if (lb_recipe_format(&j->recipe, name, NULL, NULL))
+            continue;
+        lb_linear_shape(c, which, &rows, &cols);
+        bytes += (double)lb_format_tensor_bytes(&j->plan.formats[i], rows, cols);
+        weights += (double)rows * (double)cols;
+    }
+    return 8.0 * bytes / weights;
+}
+
 /* What the allocation went by. */
 static lb_status describe_allocation(job *j, lb_quantize_result *r, lb_error *err)
 {
@@ -385,6 +404,7 @@ static lb_status describe_allocation(job *j, lb_quantize_result *r, lb_error *er
     for (size_t k = 0; k < a->candidate_count; k++)
         snprintf(r->candidates[k].name, sizeof r->candidates[k].name, "%s", a->candidates[k].name);
     r->candidate_count = a->candidate_count;
+    r->allocated_bits_per_weight = allocated_bits(j);
     r->seconds_allocate = j->plan.seconds;
     r->sensitivities = j->plan.scores;
     j->plan.scores = NULL;

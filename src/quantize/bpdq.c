@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * BPDQ (arXiv:2602.04163): codes and the coefficients of every group in turns, in the geometry of the layer's
- * inputs. Groups are taken one after the other, as in GPTQ. With Wt a row's weights in the group, which carry what earlier
- * groups left to them, and Ul the group's block of U:
+ * inputs. Groups are taken one after the other, as in GPTQ. With Wt a row's weights in the group, which carry
+ * what earlier groups left to them, and Ul the group's block of U:
  *
  *   sweep   codes: the nearest value of each column, whose error the group's later columns make up for (GPTQ)
  *   refit   coefficients c for these codes: the least |(Wt - Q) Ul^-1|^2, Q = c F^T linear in c

@@ -210,7 +210,8 @@ static int by_cost(const void *left, const void *right)
 /* Drops the states that cannot become the best choice. */
 static lb_status prune(const solver *s, size_t next, layer *l, size_t count, lb_error *err)
 {
-    const double slack = 1e-9 * s->bound; /* sums in another order differ in their last bits */
+    /* Sums in another order differ in their last bits, and what is taken from the largest is as inexact as that. */
+    const double slack = 1e-12 * s->tail_loss[0];
     double least = HUGE_VAL;
     relaxation rest;
     LB_TRY(relaxation_create(s, next, &rest, err));

@@ -16,7 +16,7 @@
  *
  *   S = 1/2 sum mean(g^2) * (W^ - W)^2
  *
- * One backward pass serves all candidates.
+ * over the tokens of a sequence. One backward pass serves all candidates.
  */
 #ifndef LB_QUANTIZE_SENSITIVITY_H
 #define LB_QUANTIZE_SENSITIVITY_H

@@ -76,7 +76,7 @@ predicted=$(sed -nE 's/^ "bytes": ([0-9]+),?$/\1/p' "$work/planned")
 stored=$("$LOWBIT" inspect "$work/json" --json | sed -nE 's/^ "bytes": ([0-9]+),?$/\1/p')
 [ -n "$predicted" ] && [ "$predicted" = "$stored" ] || bad "dry run: $predicted bytes predicted, $stored stored"
 expect 0 quantize "$model" --dry-run
-stdout_has 'Everything checked; nothing written.'
+stdout_has 'Everything checked; no model written.'
 
 # Misuse is 2, what cannot be done is 1: one sentence, and nothing written.
 expect 2 quantize "$model"
@@ -142,7 +142,7 @@ few=(--target-bits 3.5 --candidates int2-g32,int3-g32,int4-g32 --sensitivity-sam
 for way in fisher deltaloss head tail; do
     expect 0 quantize "$model" --dry-run "${few[@]}" --allocate $way
     stdout_has "\"by\":\"$way\",\"candidates\":[\"int2-g32\",\"int3-g32\",\"int4-g32\"]"
-    stdout_has 'Everything checked; nothing written.'
+    stdout_has 'Everything checked; no model written.'
     grep -qE '^model.layers.1.mlp.down_proj +int[234]-g32' "$work/out" || bad "$way: no plan"
 done
 expect 0 quantize "$model" -o "$work/mixed" "${few[@]}" --report "$work/mixed.html" --json
@@ -154,6 +154,23 @@ grep -q 'Sensitivity to int2-g32 by layer' "$work/mixed.html" || command -v gnup
     stderr_has 'gnuplot is missing'
 grep -q '</html>' "$work/mixed.html" || bad 'mixed: the report is not whole'
 absent "$work/mixed/lowbit-notes.json"
+# A report is never written over anything.
+cp "$text" "$work/mine.txt"
+mkfifo "$work/pipe"
+for place in "$work/mixed.html" "$work/mine.txt" "$work/pipe" "$work/"; do
+    expect 1 quantize "$model" --dry-run "${few[@]}" --calib "$work/mine.txt" --report "$place"
+    one_sentence
+done
+cmp -s "$text" "$work/mine.txt" || bad 'the calibration text was replaced by a report'
+[ -p "$work/pipe" ] || bad 'a pipe was replaced by a report'
+expect 1 quantize "$model" --dry-run "${few[@]}" --report ''
+one_sentence
+# All of them float: the average counts what "quantized layers" does not.
+expect 0 quantize "$model" --dry-run --target-bits 16 --candidates int4-g32,bf16 --sensitivity-samples 4
+stdout_has 'allocated     16.000 bits/weight'
+expect 0 quantize "$model" --dry-run --method gptq --lr 0.1
+stderr_has '--lr has no effect with --method gptq'
+expect 2 quantize "$model" --dry-run --method signround --lr 0
 expect 0 inspect "$work/mixed"
 expect 1 quantize "$model" -o "$work/no" "${few[@]}" --target-bits 2
 one_sentence

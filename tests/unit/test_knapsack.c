@@ -125,6 +125,43 @@ static void equals_the_table_over_budgets(void **state)
     }
 }
 
+/* An option that loses nothing beside ones that lose a lot: the best choices are told apart from the loss of all others
+ * by differences that float sums hardly hold. */
+static void solves_what_can_lose_nothing(void **state)
+{
+    (void)state;
+    lb_rng rng;
+    lb_rng_seed(&rng, 9);
+    for (size_t round = 0; round < 3000; round++) {
+        lb_knapsack_option table[8 * 3];
+        uint64_t least, most;
+        const size_t items = 1 + lb_rng_below(&rng, 8), options = 2 + lb_rng_below(&rng, 2);
+        for (size_t i = 0; i < items; i++) {
+            const uint64_t size = 64 * (1 + lb_rng_below(&rng, 4));
+            const double loss = exp(8.0 * lb_rng_normal(&rng));
+            table[i * options] = (lb_knapsack_option){size * 2, loss};
+            table[i * options + 1] = (lb_knapsack_option){size * 4, loss * (round % 2 ? 1e-9 : 0.07)};
+            if (options == 3)
+                table[i * options + 2] = (lb_knapsack_option){size * 16, 0.0};
+        }
+        lb_knapsack_range(table, items, options, &least, &most);
+        for (uint64_t k = 0; k <= 3; k++) {
+            const uint64_t budget = most - (most - least) * k / 8;
+            size_t chosen[8];
+            lb_error err;
+            const double want = try_all(table, items, options, budget);
+            if (lb_knapsack_solve(table, items, options, budget, chosen, &err) != LB_OK)
+                fail_msg("%s", err.msg);
+            assert_true(total_cost(table, items, options, chosen) <= budget);
+            /* as exact as sums of the largest losses are */
+            double largest = 0.0;
+            for (size_t i = 0; i < items; i++)
+                largest += table[i * options].loss;
+            assert_true(total_loss(table, items, options, chosen) <= want + 1e-13 * largest);
+        }
+    }
+}
+
 /* Where everything loses the same, nothing is spent for nothing. */
 static void takes_the_cheapest_of_equals(void **state)
 {
@@ -152,9 +189,8 @@ static void refuses_what_cannot_be(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equals_the_best_of_all_choices),
-        cmocka_unit_test(equals_the_table_over_budgets),
-        cmocka_unit_test(takes_the_cheapest_of_equals),
+        cmocka_unit_test(equals_the_best_of_all_choices), cmocka_unit_test(equals_the_table_over_budgets),
+        cmocka_unit_test(solves_what_can_lose_nothing),   cmocka_unit_test(takes_the_cheapest_of_equals),
         cmocka_unit_test(refuses_what_cannot_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -132,7 +132,7 @@ static void names_of_methods_and_orders(void **state)
         assert_int_equal(lb_method_find(lb_method_at(count)->name, &method, &err), LB_OK);
         assert_ptr_equal(method, lb_method_at(count));
     }
-    assert_int_equal(count, 3);
+    assert_int_equal(count, 4);
     assert_int_equal(lb_method_find("GPTQ", &method, &err), LB_EINVAL);
     for (size_t i = 0; i < count; i++)
         assert_non_null(strstr(err.msg, lb_method_at(i)->name));
