@@ -39,7 +39,7 @@ lb_status lb_writer_commit(lb_writer *writer, lb_error *err);
 /* Removes the temporary file; does nothing after a commit. */
 void lb_writer_abandon(lb_writer *writer);
 
-/* lb_writer in one call. */
+/* lb_writer in one call. LB_EEXIST where the path is a device, a pipe or a folder: it would become a file. */
 lb_status lb_file_replace(const char *path, const void *data, size_t bytes, lb_error *err);
 
 /* Copies a file through lb_writer. */

@@ -72,7 +72,7 @@ static const lb_arg options[] = {
     {"--untie", LB_ARG_FLAG, offsetof(quantize_args, untie),
      .help = "--target-bits: q k v, and gate up, may get different formats, which some runtimes cannot run"},
     {"--sensitivity-samples", LB_ARG_SIZE, offsetof(quantize_args, sensitivity_samples), .low = 1,
-     .high = 1000000, .preset = "64",
+     .high = 1000000, .preset = "32",
      .help = "--target-bits: windows of the calibration text that sensitivities are measured on"},
     {"--sensitivity-seqlen", LB_ARG_SIZE, offsetof(quantize_args, sensitivity_seqlen), .low = 2,
      .high = 1000000, .preset = "256", .help = "--target-bits: tokens in such a window"},

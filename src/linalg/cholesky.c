@@ -151,7 +151,8 @@ lb_status lb_inverse_of_factor(size_t n, const float *u, size_t ldu, double *out
         for (size_t j = 0; j < n; j++)
             out[i * n + j] = j < i ? 0.0 : (double)u[i * ldu + j];
     lb_blas_prepare();
-    if (LAPACKE_dpotri(LAPACK_ROW_MAJOR, 'U', (int)n, out, (int)n) != 0)
+    /* U by rows is L by columns, which spares LAPACKE a copy */
+    if (LAPACKE_dpotri_work(LAPACK_COL_MAJOR, 'L', (int)n, out, (int)n) != 0)
         return lb_fail(err, LB_EINVAL, "a factor of %zu columns has no inverse", n);
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < i; j++)

@@ -46,7 +46,7 @@ void lb_quantize_options_init(lb_quantize_options *options)
                                      .init = "search",
                                      .candidates = "int2-g128,int3-g128,int4-g128,int8-g128",
                                      .allocate = "fisher",
-                                     .sensitivity_samples = 64,
+                                     .sensitivity_samples = 32,
                                      .sensitivity_seqlen = 256};
 }
 
@@ -151,6 +151,30 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     out->seqlen = calibrates ? o->seqlen : 0;
     for (size_t i = 0; i < o->layer_rule_count; i++)
         LB_TRY(lb_recipe_add_rule(out, o->layer_rules[i], err));
+    return LB_OK;
+}
+
+static lb_status check_format(const lb_method *method, const lb_format *format, const char *where,
+                              lb_error *err)
+{
+    if (lb_format_is_float(format) || !method->takes || method->takes(format))
+        return LB_OK;
+    return lb_fail(err, LB_EINVAL, "%s: method %s wants %s, not %s", where, method->name, method->wants,
+                   format->name);
+}
+
+/* Before the work: whether the method can do what the recipe may ask of it. */
+static lb_status check_formats(const job *j, lb_error *err)
+{
+    const lb_recipe *r = &j->recipe;
+    char name[128];
+    for (size_t k = 0; k < r->allocation.candidate_count; k++)
+        LB_TRY(check_format(r->method, &r->allocation.candidates[k], "candidates", err));
+    for (size_t i = 0; i < j->weights->config.layers * LB_BLOCK_LINEARS; i++) {
+        const unsigned which = (unsigned)(i % LB_BLOCK_LINEARS);
+        lb_linear_name(i / LB_BLOCK_LINEARS, which, name, sizeof name);
+        LB_TRY(check_format(r->method, lb_recipe_layer(r, i / LB_BLOCK_LINEARS, which), name, err));
+    }
     return LB_OK;
 }
 
@@ -517,6 +541,7 @@ lb_status lb_quantize(const lb_quantize_options *options, lb_quantize_result *re
         j.recipe.plan = j.plan.formats;
     }
     LB_GO(lb_quantized_size(j.weights, &j.recipe, &j.size, err));
+    LB_GO(check_formats(&j, err));
     LB_GO(check_output(&j, &r, err));
     LB_GO(check_tokenizer(&j, err));
     LB_GO(make_samples(&j, err));

@@ -117,26 +117,41 @@ static double objective(unsigned count, double whole, const double *a, const dou
     return sum > 0.0 ? sum : 0.0;
 }
 
-/* Coefficients for the codes, as storage holds them, into params; returns the objective. Where they cannot be told
- * apart, because too few of the levels are in use, they stay. */
-static double refit(const group_job *j, const scratch *x, const uint8_t *codes, double whole, float *params)
+/* The objective of params for some codes. */
+static double judge(const group_job *j, const float *params, double whole, const double *a, const double *b)
 {
-    double a[LB_FORMAT_MAX_PARAMS * LB_FORMAT_MAX_PARAMS], b[LB_FORMAT_MAX_PARAMS], c[LB_FORMAT_MAX_PARAMS];
-    float coefficients[LB_FORMAT_MAX_PARAMS], stored[LB_FORMAT_MAX_PARAMS];
-    double largest = 0.0;
-    normal_equations(j, x, codes, a, b);
-    for (unsigned i = 0; i < j->count; i++)
-        largest = a[i * j->count + i] > largest ? a[i * j->count + i] : largest;
-    const double ridge = j->recipe->alternation.faithful ? 1e-4 : 1e-9 * largest;
-    if (lb_solve_normal(j->count, a, b, ridge, c)) {
-        for (unsigned i = 0; i < j->count; i++)
-            coefficients[i] = (float)c[i];
-        j->linear->set(&j->layer->format, coefficients, params);
-    }
+    float stored[LB_FORMAT_MAX_PARAMS];
+    double c[LB_FORMAT_MAX_PARAMS];
     j->linear->get(&j->layer->format, params, stored);
     for (unsigned i = 0; i < j->count; i++)
         c[i] = (double)stored[i];
     return objective(j->count, whole, a, b, c);
+}
+
+/* Coefficients for the codes, as storage holds them, into params; returns the objective. They stay where they cannot be
+ * told apart, because too few of the levels are in use, and where storage rounds the better ones to worse. */
+static double refit(const group_job *j, const scratch *x, const uint8_t *codes, double whole, float *params)
+{
+    double a[LB_FORMAT_MAX_PARAMS * LB_FORMAT_MAX_PARAMS], b[LB_FORMAT_MAX_PARAMS], c[LB_FORMAT_MAX_PARAMS];
+    float coefficients[LB_FORMAT_MAX_PARAMS], refitted[LB_FORMAT_MAX_PARAMS];
+    double largest = 0.0;
+    normal_equations(j, x, codes, a, b);
+    for (unsigned i = 0; i < j->count; i++)
+        largest = a[i * j->count + i] > largest ? a[i * j->count + i] : largest;
+    /* the paper's 1e-4 goes with H = 2 / T X^T X, twice ours */
+    const bool faithful = j->recipe->alternation.faithful;
+    const double before = judge(j, params, whole, a, b);
+    if (!lb_solve_normal(j->count, a, b, faithful ? 0.5e-4 : 1e-9 * largest, c))
+        return before;
+    for (unsigned i = 0; i < j->count; i++)
+        coefficients[i] = (float)c[i];
+    memcpy(refitted, params, j->layer->format.params * sizeof *params);
+    j->linear->set(&j->layer->format, coefficients, refitted);
+    const double after = judge(j, refitted, whole, a, b);
+    if (!faithful && before <= after)
+        return before;
+    memcpy(params, refitted, j->layer->format.params * sizeof *params);
+    return after;
 }
 
 /* The most significant bits of 8-bit asymmetric codes, as the paper's code begins. */
@@ -389,11 +404,18 @@ static lb_status quantize_bpdq(const lb_recipe *recipe, const lb_hessian *hessia
     return st;
 }
 
+static bool takes_linear(const lb_format *format)
+{
+    return format->ops->linear != NULL;
+}
+
 const lb_method lb_method_bpdq = {
     .name = "bpdq",
     .summary = "codes and coefficients of each group in turns, errors passed on (needs calibration)",
     .needs_calibration = true,
     .needs_hessian = true,
     .alternates = true,
+    .takes = takes_linear,
+    .wants = "formats with free coefficients: bp and int",
     .quantize = quantize_bpdq,
 };

@@ -49,6 +49,9 @@ struct lb_method {
     bool needs_calibration; /* works only with it */
     bool needs_hessian; /* and with the inputs' second moments */
     bool alternates; /* between codes and coefficients: lb_recipe.alternation counts */
+    /* Whether it can choose codes of this format; NULL: of all. */
+    bool (*takes)(const lb_format *format);
+    const char *wants; /* the formats it takes, in words */
     /* One of the two. */
     /* Fills codes and params of every layer; `hessian` (finished) is NULL without calibration. */
     lb_status (*quantize)(const lb_recipe *recipe, const lb_hessian *hessian, lb_layer *layers, size_t count,

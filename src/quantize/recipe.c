@@ -135,7 +135,7 @@ void lb_recipe_default(lb_recipe *out)
                        .compensate = 0.5,
                        .tuning = {.iters = 200, .batch = 8, .multiplier = true, .filter = true},
                        .alternation = {.iters = 10},
-                       .allocation = {.samples = 64, .seqlen = 256},
+                       .allocation = {.samples = 32, .seqlen = 256},
                        .samples = 128,
                        .seqlen = 512,
                        .seed = 42};

@@ -249,10 +249,17 @@ static size_t signround_memory(const lb_recipe *recipe, const lb_config *c, size
     return bytes;
 }
 
+static bool takes_tuned(const lb_format *format)
+{
+    return format->ops->tune != NULL;
+}
+
 const lb_method lb_method_signround = {
     .name = "signround",
     .summary = "learns how to round, block by block (needs calibration; slow, best at few bits)",
     .needs_calibration = true,
+    .takes = takes_tuned,
+    .wants = "formats whose rounding can be learned: int, mx and nv",
     .reconstruct = reconstruct_signround,
     .memory = signround_memory,
 };

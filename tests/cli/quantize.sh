@@ -188,6 +188,24 @@ expect 2 quantize "$model" -o "$work/no" --target-bits 3 --candidates int2-g32,i
 stderr_has 'named twice'
 expect 2 quantize "$model" -o "$work/no" --target-bits 0
 expect 2 quantize "$model" -o "$work/no" --untie
+expect 1 quantize "$model" -o "$work/no" --method bpdq --format mxfp4
+one_sentence
+stderr_has 'model.layers.0.self_attn.q_proj: method bpdq wants formats with free coefficients: bp and int, not mxfp4'
+expect 1 quantize "$model" -o "$work/no" --method signround --target-bits 3 --candidates int2-g32,bp2-g32,int4-g32
+one_sentence
+
+# Bit planes, and integers with fitted scales; threads do not matter.
+for threads in 1 2; do
+    expect 0 quantize "$model" -o "$work/planes$threads" --method bpdq --format bp2-g64 --samples 8 --threads "$threads" \
+        --layer '*.o_proj=int3-g32' -q
+done
+same_folder "$work/planes1" "$work/planes2"
+stdout_has '"faithful":false,"fit":"search","format":"bp2-g64","init":"search","iters":10'
+expect 0 inspect "$work/planes1"
+grep -qE '^q_proj +bp2-g64 +2 +2\.750$' "$work/out" || bad 'inspect: no line for q_proj of planes'
+expect 0 run "$work/planes1" -p "the cat" -n 8 --ignore-end -q
+expect 0 quantize "$model" --dry-run --method bpdq --format bp3-row --faithful
+stdout_has '"compensate":0.0,"damp":0.05,"faithful":true'
 absent "$work/no"
 absent "$work/no.partial"
 

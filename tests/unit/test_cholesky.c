@@ -241,6 +241,117 @@ static void not_definite_is_said(void **state)
     }
 }
 
+/* (U^T U)^-1 of a diagonal block of a factor, whose rows are longer: against Gauss and Jordan, symmetric to the bit,
+ * and nothing of what lies below the diagonal or beside the block. */
+static void check_inverse_of_factor(lb_rng *rng, size_t n, size_t ldu, size_t at, double spread)
+{
+    float *u = must(malloc(ldu * ldu * sizeof *u));
+    long double *gram = must(malloc(n * n * sizeof *gram)), *want = must(malloc(n * n * sizeof *want));
+    double *got = must(malloc(n * n * sizeof *got)), *plain = must(malloc(n * n * sizeof *plain));
+    double *bounds = must(malloc(n * n * sizeof *bounds));
+    for (size_t i = 0; i < ldu * ldu; i++)
+        u[i] = NAN;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = i; j < n; j++)
+            u[(at + i) * ldu + at + j] =
+                (float)(pow(spread, (double)(i * 5 % n) / (double)n) *
+                        (i == j ? 1.0 + lb_rng_uniform(rng) : 0.5 * lb_rng_normal(rng) / sqrt((double)n)));
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < n; j++) {
+            gram[i * n + j] = 0.0L;
+            for (size_t k = 0; k <= i && k <= j; k++)
+                gram[i * n + j] +=
+                    (long double)u[(at + k) * ldu + at + i] * (long double)u[(at + k) * ldu + at + j];
+        }
+    }
+    invert(n, gram, want);
+    memset(got, 0xff, n * n * sizeof *got); /* NaN */
+    assert_int_equal(lb_inverse_of_factor(n, u + at * ldu + at, ldu, got, NULL), LB_OK);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < n; j++) {
+            assert_true(got[i * n + j] == got[j * n + i]);
+            plain[i * n + j] = (double)want[i * n + j];
+            bounds[i * n + j] = 1e-11 * sqrt((double)(want[i * (n + 1)] * want[j * (n + 1)]));
+        }
+    }
+    near_array_by(got, plain, n * n, bounds);
+    free(u);
+    free(gram);
+    free(want);
+    free(got);
+    free(plain);
+    free(bounds);
+}
+
+static void inverses_of_factors(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {1, 2, 3, 31, 64, 127, 130};
+    lb_rng rng;
+    lb_rng_seed(&rng, 24);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        check_inverse_of_factor(&rng, sizes[i], sizes[i], 0, 1.0);
+        check_inverse_of_factor(&rng, sizes[i], sizes[i] + 9, 4, 30.0);
+    }
+}
+
+static void check_block(const float *u, size_t n, size_t at, size_t size, const double *want)
+{
+    double *got = must(malloc(size * size * sizeof *got)), *block = must(malloc(size * size * sizeof *block));
+    double largest = 0.0;
+    for (size_t i = 0; i < size; i++) {
+        for (size_t j = 0; j < size; j++) {
+            block[i * size + j] = want[(at + i) * n + at + j];
+            largest = fmax(largest, fabs(block[i * size + j]));
+        }
+    }
+    assert_int_equal(lb_inverse_of_factor(size, u + at * (n + 1), n, got, NULL), LB_OK);
+    near_array(got, block, size * size, 1e-5 * largest); /* U is float */
+    free(got);
+    free(block);
+}
+
+/* All of U gives the Hessian back, its last block the Hessian of the last columns, since those before them are done;
+ * and its first block what is left of the Hessian of the first ones when those after them are free to answer. */
+static void factors_give_the_hessian_back(void **state)
+{
+    (void)state;
+    enum { N = 90, FIRST = 58 };
+    static float h[N * N], u[N * N];
+    static double want[N * N];
+    bool definite;
+    lb_rng rng;
+    lb_rng_seed(&rng, 25);
+    const double damp = 0.01 * make_hessian(&rng, N, 300, 3.0, h);
+    assert_int_equal(lb_inverse_cholesky(N, h, damp, u, &definite, NULL), LB_OK);
+    assert_true(definite);
+    for (size_t i = 0; i < N; i++)
+        for (size_t j = 0; j < N; j++)
+            want[i * N + j] = (double)element(h, N, damp, i, j);
+    check_block(u, N, 0, N, want);
+    check_block(u, N, FIRST, N - FIRST, want);
+    for (size_t p = N; p-- > FIRST;)
+        for (size_t i = 0; i < p; i++)
+            for (size_t j = 0; j < p; j++)
+                want[i * N + j] -= want[i * N + p] * want[p * N + j] / want[p * N + p];
+    check_block(u, N, 0, FIRST, want);
+}
+
+static void singular_factors_are_refused(void **state)
+{
+    (void)state;
+    enum { N = 20 };
+    for (size_t at = 0; at < N; at++) {
+        float u[N * N];
+        double out[N * N];
+        lb_error err;
+        for (size_t i = 0; i < N * N; i++)
+            u[i] = i % (N + 1) == 0 && i / N != at ? 1.0f : 0.0f;
+        assert_int_equal(lb_inverse_of_factor(N, u, N, out, &err), LB_EINVAL);
+        assert_non_null(strstr(err.msg, "20 columns"));
+    }
+}
+
 static void lack_of_memory_is_said(void **state)
 {
     (void)state;
@@ -264,9 +375,14 @@ static void lack_of_memory_is_said(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sizes_around_the_block), cmocka_unit_test(ill_conditioned),
-        cmocka_unit_test(zero_and_diagonal),      cmocka_unit_test(not_definite_is_said),
+        cmocka_unit_test(sizes_around_the_block),
+        cmocka_unit_test(ill_conditioned),
+        cmocka_unit_test(zero_and_diagonal),
+        cmocka_unit_test(not_definite_is_said),
         cmocka_unit_test(lack_of_memory_is_said),
+        cmocka_unit_test(inverses_of_factors),
+        cmocka_unit_test(factors_give_the_hessian_back),
+        cmocka_unit_test(singular_factors_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

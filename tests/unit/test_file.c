@@ -93,6 +93,10 @@ static void what_is_not_a_file_is_refused_at_once(void **state)
     assert_int_equal(lb_map_open(fifo, &map, &err), LB_EIO);
     alarm(0);
     assert_non_null(strstr(err.msg, "not a regular file"));
+    struct stat info;
+    assert_int_equal(lb_file_replace(fifo, "x", 1, &err), LB_EEXIST);
+    assert_non_null(strstr(err.msg, "it is no ordinary file"));
+    assert_true(stat(fifo, &info) == 0 && S_ISFIFO(info.st_mode));
     assert_int_equal(lb_map_open(folder, &map, &err), LB_EIO);
     assert_int_equal(lb_map_open("/dev/zero", &map, &err), LB_EIO);
     assert_int_equal(lb_map_open("/nonexistent/file", &map, &err), LB_EIO);

@@ -15,6 +15,7 @@ static void defaults_are_what_the_command_documents(void **state)
     assert_int_equal(r.fit, LB_FIT_SEARCH);
     assert_int_equal(r.order, LB_ORDER_GROUP);
     assert_true(r.damp > 0.0 && r.damp < 1.0 && r.samples > 0 && r.seqlen > 1 && r.rule_count == 0);
+    assert_true(r.alternation.iters == 10 && r.alternation.init == LB_INIT_SEARCH && !r.alternation.faithful);
 }
 
 static const char *format_of(const lb_recipe *r, const char *layer, size_t *rule)
@@ -127,6 +128,9 @@ static void names_of_methods_and_orders(void **state)
     assert_true(method->needs_hessian && method->needs_calibration);
     assert_int_equal(lb_method_find("signround", &method, &err), LB_OK);
     assert_true(method->needs_calibration && method->reconstruct && !method->quantize);
+    assert_int_equal(lb_method_find("bpdq", &method, &err), LB_OK);
+    assert_ptr_equal(method, &lb_method_bpdq);
+    assert_true(method->needs_calibration && method->needs_hessian && method->alternates && method->quantize);
     size_t count = 0;
     for (; lb_method_at(count); count++) {
         assert_int_equal(lb_method_find(lb_method_at(count)->name, &method, &err), LB_OK);
@@ -152,6 +156,25 @@ static void names_of_methods_and_orders(void **state)
     assert_int_equal(lb_best_parse("first", &best, &err), LB_EINVAL);
     assert_int_equal(lb_order_parse("groups", &order, &err), LB_EINVAL);
     assert_int_equal(lb_order_parse("", &order, &err), LB_EINVAL);
+}
+
+static void names_of_beginnings(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"search", "range", "bits"};
+    static const lb_init inits[] = {LB_INIT_SEARCH, LB_INIT_RANGE, LB_INIT_BITS};
+    static const char *const bad[] = {"", "Search", "bit", "bits ", "none", "ranges"};
+    lb_init init = LB_INIT_BITS;
+    lb_error err;
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(lb_init_parse(names[i], &init, &err), LB_OK);
+        assert_int_equal(init, inits[i]);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(lb_init_parse(bad[i], &init, &err), LB_EINVAL);
+        assert_int_equal(init, LB_INIT_BITS);
+    }
+    assert_string_equal(err.msg, "\"ranges\" is no way to begin: there are search, range, bits");
 }
 
 static void names_of_allocations(void **state)
@@ -285,7 +308,7 @@ static void the_json_tells_allocations_apart(void **state)
     assert_true(json_is_true(json_object_get(a, "tied")));
     assert_int_equal(json_array_size(candidates), 3);
     assert_string_equal(json_string_value(json_array_get(candidates, 2)), "mxfp4");
-    assert_int_equal(json_integer_value(json_object_get(a, "samples")), 64);
+    assert_int_equal(json_integer_value(json_object_get(a, "samples")), 32);
     assert_int_equal(json_integer_value(json_object_get(a, "seqlen")), 256);
     assert_string_equal(json_string_value(json_object_get(json[1], "format")), "int4-g128");
     assert_null(json_object_get(json[1], "allocation"));
@@ -358,6 +381,56 @@ static void the_json_tells_recipes_apart(void **state)
         json_decref(json[i]);
 }
 
+/* Of a method that alternates all that it goes by, of others nothing of it. */
+static void the_json_tells_alternations_apart(void **state)
+{
+    (void)state;
+    enum { VARIANTS = 9, OTHERS = 7 };
+    lb_recipe r[VARIANTS];
+    json_t *json[VARIANTS];
+    for (size_t i = 0; i < VARIANTS; i++) {
+        lb_recipe_default(&r[i]);
+        r[i].method = &lb_method_bpdq;
+    }
+    r[1].alternation.iters = 0;
+    r[2].alternation.iters = 11;
+    r[3].alternation.init = LB_INIT_RANGE;
+    r[4].alternation.init = LB_INIT_BITS;
+    r[5].alternation.faithful = true;
+    r[6].damp = 0.05;
+    r[7].method = &lb_method_gptq;
+    r[8].method = &lb_method_signround;
+    for (size_t i = 0; i < VARIANTS; i++) {
+        json[i] = lb_recipe_json(&r[i]);
+        assert_non_null(json[i]);
+        for (size_t k = 0; k < i; k++)
+            assert_false(json_equal(json[i], json[k]));
+        const bool has = i < OTHERS;
+        assert_true((json_object_get(json[i], "init") != NULL) == has);
+        assert_true((json_object_get(json[i], "faithful") != NULL) == has);
+    }
+    for (size_t i = 0; i < OTHERS; i++) {
+        static const char *const inits[] = {"search", "search", "search", "range",
+                                            "bits",   "search", "search"};
+        static const int iters[] = {10, 0, 11, 10, 10, 10, 10};
+        assert_string_equal(json_string_value(json_object_get(json[i], "method")), "bpdq");
+        assert_int_equal(json_integer_value(json_object_get(json[i], "iters")), iters[i]);
+        assert_string_equal(json_string_value(json_object_get(json[i], "init")), inits[i]);
+        assert_true(json_is_true(json_object_get(json[i], "faithful")) == (i == 5));
+        assert_string_equal(json_string_value(json_object_get(json[i], "order")), "group");
+        assert_true(json_real_value(json_object_get(json[i], "damp")) == r[i].damp);
+    }
+    r[0].tuning.iters = 7; /* of learned rounding, and nothing to this method */
+    r[7].alternation = (lb_alternation){.iters = 3, .init = LB_INIT_BITS, .faithful = true};
+    r[8].alternation = r[7].alternation;
+    for (size_t i = 0; i < VARIANTS; i++) {
+        json_t *again = lb_recipe_json(&r[i]);
+        assert_true(json_equal(again, json[i]));
+        json_decref(again);
+        json_decref(json[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -366,11 +439,13 @@ int main(void)
         cmocka_unit_test(bad_rules_leave_the_recipe_alone),
         cmocka_unit_test(patterns_as_long_as_fits_and_rules_as_many),
         cmocka_unit_test(names_of_methods_and_orders),
+        cmocka_unit_test(names_of_beginnings),
         cmocka_unit_test(names_of_allocations),
         cmocka_unit_test(candidates_are_formats),
         cmocka_unit_test(plans_decide_where_rules_do_not),
         cmocka_unit_test(the_json_tells_recipes_apart),
         cmocka_unit_test(the_json_tells_allocations_apart),
+        cmocka_unit_test(the_json_tells_alternations_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
