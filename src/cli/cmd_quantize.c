@@ -47,9 +47,9 @@ static const lb_arg options[] = {
     {"--recipe", LB_ARG_CHOICE, offsetof(quantize_args, recipe), .choices = "fast|default|best",
      .preset = "default",
      .help = "how much calibration: 32, 128 or 512 windows of 512 tokens, or all that the text has; for "
-             "signround 128, 128 or 512, and 50, 200 or 1000 steps"},
+             "signround 128, 128 or 512, and 50, 200 or 1000 steps; for bpdq 3, 10 or 20 alternations"},
     {"--calib", LB_ARG_STRING, offsetof(quantize_args, calibration), .value = "FILE",
-     .shown = "a built-in text for gptq and signround, none for rtn", .help = "calibration text"},
+     .shown = "a built-in text, none for rtn", .help = "calibration text"},
     {"--samples", LB_ARG_SIZE, offsetof(quantize_args, samples), .low = 1, .high = 1000000,
      .shown = "the recipe's", .help = "calibration windows"},
     {"--seqlen", LB_ARG_SIZE, offsetof(quantize_args, seqlen), .low = 2, .high = 1000000,

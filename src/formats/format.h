@@ -11,7 +11,8 @@
  *   value  parameters, codes            -> the values
  *   pack   codes, parameters            -> bytes, and back (unpack)
  *
- * and a fifth, tune (tune.h), for those that learn how to round.
+ * and a fifth, tune (tune.h), for those that learn how to round; and for those that fit values to chosen codes, what
+ * values are linear in (linear_format.h).
  *
  * Methods see this interface only: they know no format by name. Formats know no method.
  * The last group of a row is short where the group size does not divide the row.
