@@ -84,9 +84,18 @@ static void subtract_rows(void *arg, size_t begin, size_t end)
 /* Sums of a row in lanes, which compilers turn into vectors. */
 enum { LANES = 16 };
 
-static void absolute_rows(void *arg, size_t begin, size_t end)
+static float absolute(float a, float b)
 {
-    const row_job *j = arg;
+    return fabsf(a * b);
+}
+
+static float weighted_square(float weight, float x)
+{
+    return weight * x * x;
+}
+
+static inline void sum_rows(const row_job *j, size_t begin, size_t end, float (*term)(float, float))
+{
     for (size_t row = begin; row < end; row++) {
         const float *a = j->a + row * j->cols, *b = j->b + row * j->cols;
         float lanes[LANES] = {0};
@@ -94,32 +103,23 @@ static void absolute_rows(void *arg, size_t begin, size_t end)
         size_t i = 0;
         for (; i + LANES <= j->cols; i += LANES)
             for (size_t k = 0; k < LANES; k++)
-                lanes[k] += fabsf(a[i + k] * b[i + k]);
+                lanes[k] += term(a[i + k], b[i + k]);
         for (; i < j->cols; i++)
-            sum += (double)fabsf(a[i] * b[i]);
+            sum += (double)term(a[i], b[i]);
         for (size_t k = 0; k < LANES; k++)
             sum += (double)lanes[k];
         j->partial[row] = sum;
     }
 }
 
+static void absolute_rows(void *arg, size_t begin, size_t end)
+{
+    sum_rows(arg, begin, end, absolute);
+}
+
 static void weighted_square_rows(void *arg, size_t begin, size_t end)
 {
-    const row_job *j = arg;
-    for (size_t row = begin; row < end; row++) {
-        const float *weight = j->a + row * j->cols, *x = j->b + row * j->cols;
-        float lanes[LANES] = {0};
-        double sum = 0.0;
-        size_t i = 0;
-        for (; i + LANES <= j->cols; i += LANES)
-            for (size_t k = 0; k < LANES; k++)
-                lanes[k] += weight[i + k] * x[i + k] * x[i + k];
-        for (; i < j->cols; i++)
-            sum += (double)(weight[i] * x[i] * x[i]);
-        for (size_t k = 0; k < LANES; k++)
-            sum += (double)lanes[k];
-        j->partial[row] = sum;
-    }
+    sum_rows(arg, begin, end, weighted_square);
 }
 
 static void add_square_rows(void *arg, size_t begin, size_t end)
@@ -141,23 +141,25 @@ static double total(const measuring *m, lb_chunk_fn of_rows, const float *a, con
     return sum;
 }
 
-/* What a candidate does to the weights of a block. */
-static lb_status find_changes(measuring *m, size_t layer, const lb_format *candidate, lb_error *err)
+/* What a candidate does to the weights of a block, of which `given` is the one that was run: rounded to the candidate
+ * already, or, for Fisher, the original. */
+static lb_status find_changes(measuring *m, size_t layer, const lb_format *candidate, const lb_block *given,
+                              lb_error *err)
 {
-    lb_block original = {0}, rounded = {0};
+    lb_block other = {0};
     lb_status st = LB_OK;
-    LB_GO(load_original(m, layer, &original, err));
-    LB_GO(load_original(m, layer, &rounded, err));
-    LB_GO(round_block(m, layer, candidate, &rounded, err));
+    LB_GO(load_original(m, layer, &other, err));
+    if (is_fisher(m))
+        LB_GO(round_block(m, layer, candidate, &other, err));
+    const lb_block *rounded = is_fisher(m) ? &other : given, *original = is_fisher(m) ? given : &other;
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
-        const lb_linear *l = &original.linear[which];
+        const lb_linear *l = &original->linear[which];
         row_job j = {
-            .a = rounded.linear[which].dense, .b = l->dense, .out = m->changes[which], .cols = l->cols};
+            .a = rounded->linear[which].dense, .b = l->dense, .out = m->changes[which], .cols = l->cols};
         lb_parallel_for(l->rows, ROWS_PER_CHUNK, subtract_rows, &j);
     }
 done:
-    lb_block_free(&original);
-    lb_block_free(&rounded);
+    lb_block_free(&other);
     return st;
 }
 
@@ -186,7 +188,7 @@ static lb_status take_delta(void *self, const lb_block_pass *pass, lb_error *err
     measuring *m = self;
     double *scores = m->scores + pass->layer * LB_BLOCK_LINEARS;
     if (pass->batch == 0)
-        LB_TRY(find_changes(m, pass->layer, &m->candidates[0], err));
+        LB_TRY(find_changes(m, pass->layer, &m->candidates[0], pass->context->block, err));
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         const lb_linear *l = &pass->context->block->linear[which];
         scores[which] +=
@@ -211,7 +213,7 @@ static lb_status take_fisher(void *self, const lb_block_pass *pass, lb_error *er
         return LB_OK;
     for (size_t k = 0; k < m->count; k++) {
         double *scores = m->scores + (k * m->config->layers + pass->layer) * LB_BLOCK_LINEARS;
-        LB_TRY(find_changes(m, pass->layer, &m->candidates[k], err));
+        LB_TRY(find_changes(m, pass->layer, &m->candidates[k], pass->context->block, err));
         for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
             scores[which] = 0.5 / m->tokens *
                             total(m, weighted_square_rows, m->squares[which], m->changes[which],
@@ -340,6 +342,6 @@ size_t lb_sensitivity_bytes(const lb_config *c, const lb_recipe *recipe, size_t 
         lb_linear_shape(c, which, &rows, &cols);
         linear += rows * cols;
     }
-    /* a block, its original and a rounded one, changes, squares; and the ends, as floats at most */
+    /* a block, another of it, changes, squares; and the ends, as floats at most */
     return pass + (5 * linear + (c->tied_embeddings ? 1 : 2) * c->vocab * c->hidden) * sizeof(float);
 }
