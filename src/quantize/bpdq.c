@@ -344,6 +344,10 @@ static lb_status quantize_layer(const lb_recipe *recipe, const lb_columns *c, co
     float *target = NULL, *w = NULL, *errors = NULL;
     double *s = NULL;
     lb_status st = LB_OK;
+    if (!layer->format.ops->linear)
+        return lb_fail(err, LB_EINVAL,
+                       "%s: method bpdq wants a format with free coefficients (bp, int), not %s", layer->name,
+                       layer->format.name);
     LB_GO(lb_alloc_array(&target, layer->rows, n * sizeof *target, "BPDQ target", err));
     LB_GO(lb_alloc_array(&w, layer->rows, n * sizeof *w, "BPDQ weights", err));
     LB_GO(lb_alloc_array(&errors, layer->rows, widest * sizeof *errors, "BPDQ errors", err));
@@ -378,30 +382,9 @@ done:
 static lb_status quantize_bpdq(const lb_recipe *recipe, const lb_hessian *hessian, lb_layer *layers,
                                size_t count, lb_error *err)
 {
-    lb_columns c = {0};
-    size_t planned = SIZE_MAX - 1; /* the group size that c was made for */
-    lb_status st = LB_OK;
-    for (size_t i = 0; st == LB_OK && i < count; i++) {
-        const lb_format *f = &layers[i].format;
-        if (!f->ops->linear) {
-            st = lb_fail(err, LB_EINVAL,
-                         "%s: method bpdq wants a format with free coefficients (bp, int), not %s",
-                         layers[i].name, f->name);
-            break;
-        }
-        if (f->group != planned) { /* layers of one input mostly share their format */
-            lb_columns_free(&c);
-            c = (lb_columns){0};
-            planned = f->group;
-            /* groups are whole: columns of several cannot mix */
-            const lb_order order = recipe->order == LB_ORDER_NONE ? LB_ORDER_NONE : LB_ORDER_GROUP;
-            st = lb_columns_create(recipe, order, f, hessian, &c, err);
-        }
-        if (st == LB_OK)
-            st = quantize_layer(recipe, &c, hessian, &layers[i], err);
-    }
-    lb_columns_free(&c);
-    return st;
+    /* groups are whole: columns of several cannot mix */
+    const lb_order order = recipe->order == LB_ORDER_NONE ? LB_ORDER_NONE : LB_ORDER_GROUP;
+    return lb_columns_for_layers(recipe, order, hessian, layers, count, quantize_layer, err);
 }
 
 static bool takes_linear(const lb_format *format)

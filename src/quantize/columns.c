@@ -198,3 +198,23 @@ lb_status lb_columns_target(const lb_columns *columns, const lb_recipe *recipe, 
     lb_free(scratch);
     return LB_OK;
 }
+
+lb_status lb_columns_for_layers(const lb_recipe *recipe, lb_order order, const lb_hessian *h,
+                                const lb_layer *layers, size_t count, lb_columns_fn choose, lb_error *err)
+{
+    lb_columns c = {0};
+    size_t planned = SIZE_MAX - 1; /* the group size that c was made for */
+    lb_status st = LB_OK;
+    for (size_t i = 0; st == LB_OK && i < count; i++) {
+        if (layers[i].format.group != planned) { /* layers of one input mostly share their format */
+            lb_columns_free(&c);
+            c = (lb_columns){0};
+            planned = layers[i].format.group;
+            st = lb_columns_create(recipe, order, &layers[i].format, h, &c, err);
+        }
+        if (st == LB_OK)
+            st = choose(recipe, &c, h, &layers[i], err);
+    }
+    lb_columns_free(&c);
+    return st;
+}

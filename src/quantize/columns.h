@@ -41,6 +41,12 @@ lb_status lb_columns_create(const lb_recipe *recipe, lb_order order, const lb_fo
                             const lb_hessian *h, lb_columns *out, lb_error *err);
 void lb_columns_free(lb_columns *columns);
 
+/* Calls `choose` for every layer with its columns, which layers of one group size share: they have one input. */
+typedef lb_status (*lb_columns_fn)(const lb_recipe *recipe, const lb_columns *columns, const lb_hessian *h,
+                                   const lb_layer *layer, lb_error *err);
+lb_status lb_columns_for_layers(const lb_recipe *recipe, lb_order order, const lb_hessian *h,
+                                const lb_layer *layers, size_t count, lb_columns_fn choose, lb_error *err);
+
 /* What the layer should weigh so that, fed by the quantized stream, it puts out what the original layer
  * puts out on the original stream: the least-squares answer, taken recipe->compensate of the way.
  *   W' = W + compensate * W E^T (H + damp I)^-1,   E = mean of x (x_original - x)^T

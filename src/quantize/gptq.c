@@ -116,21 +116,7 @@ done:
 static lb_status quantize_gptq(const lb_recipe *recipe, const lb_hessian *hessian, lb_layer *layers,
                                size_t count, lb_error *err)
 {
-    lb_columns p = {0};
-    size_t planned = SIZE_MAX - 1; /* the group size that p was made for */
-    lb_status st = LB_OK;
-    for (size_t i = 0; st == LB_OK && i < count; i++) {
-        if (layers[i].format.group != planned) { /* layers of one input mostly share their format */
-            lb_columns_free(&p);
-            p = (lb_columns){0};
-            planned = layers[i].format.group;
-            st = lb_columns_create(recipe, recipe->order, &layers[i].format, hessian, &p, err);
-        }
-        if (st == LB_OK)
-            st = sweep_layer(recipe, &p, hessian, &layers[i], err);
-    }
-    lb_columns_free(&p);
-    return st;
+    return lb_columns_for_layers(recipe, recipe->order, hessian, layers, count, sweep_layer, err);
 }
 
 const lb_method lb_method_gptq = {
