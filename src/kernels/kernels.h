@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "formats/format.h"
 #include "kernels/panel.h"
+#include "kernels/plane_panel.h"
 
 typedef struct lb_kernels {
     lb_cpu_level level; /* what the table was made for, after capping by what the machine has */

@@ -8,6 +8,9 @@
  * few columns: no horizontal sums, and scales are vectors over rows. The last group of a row may be
  * short. Padding (rows to 16, columns to 32) exists in memory only.
  *
+ * Bit planes (formats/planes.h) lie in panels of 64 rows, a byte for eight columns of a plane, and are multiplied by
+ * looking up sums of four activations (plane_panel.h draws both); rows are padded to 64, columns to 16.
+ *
  * Block formats (formats/block_format.h) whose elements are small integers times a power of two are held
  * the same way, with scales of one byte where the format has those:
  *
@@ -67,10 +70,12 @@ size_t lb_qmat_rows(const lb_qmat *matrix);
 size_t lb_qmat_cols(const lb_qmat *matrix);
 
 /* A vector with 8-bit codes, one scale per 32 entries: x[c] ~ scale[c / 32] * code[c],
- * code in -127..127, scale = max|x| / 127. */
+ * code in -127..127, scale = max|x| / 127. For bit planes with 10-bit codes and one scale per 256 entries
+ * (plane_panel.h), made when first multiplied. */
 typedef struct lb_qvec lb_qvec;
 lb_status lb_qvec_create(size_t max_cols, lb_qvec **out, lb_error *err);
 void lb_qvec_destroy(lb_qvec *vector);
+/* x must stay as it is until the vector is set again. */
 void lb_qvec_set(const lb_kernels *kernels, lb_qvec *vector, const float *x, size_t cols);
 
 /* The vector as a block format of integers (mxint8, mxint6, mxint4, nvint4 by any scale rule) rounds it:
@@ -79,8 +84,11 @@ void lb_qvec_set(const lb_kernels *kernels, lb_qvec *vector, const float *x, siz
 bool lb_qvec_set_format(const lb_kernels *kernels, lb_qvec *vector, const lb_format *act, const float *x,
                         size_t cols);
 
-/* y [rows] = W x. Threaded over blocks of rows; the same bits at any thread count, and the same bits
+/* Whether the two can be multiplied: bit planes want a vector of lb_qvec_set. */
+bool lb_qmat_takes(const lb_qmat *matrix, const lb_qvec *x);
+
+/* y [rows] = W x. Threaded over panels of rows; the same bits at any thread count, and the same bits
  * from every instruction set. */
-void lb_qmat_times(const lb_kernels *kernels, const lb_qmat *matrix, const lb_qvec *x, float *y);
+void lb_qmat_times(const lb_kernels *kernels, const lb_qmat *matrix, lb_qvec *x, float *y);
 
 #endif

@@ -27,6 +27,9 @@ lb_status lb_qvec_create(size_t max_cols, lb_qvec **out, lb_error *err)
     LB_GO(lb_alloc_array(&vector->sums, blocks, sizeof *vector->sums, "8-bit vector's sums", err));
     LB_GO(lb_alloc_array(&vector->code_sums, blocks, 2 * sizeof *vector->code_sums,
                          "8-bit vector's code sums", err));
+    LB_GO(lb_alloc_array(&vector->tables, 2 * blocks, LB_SUM_UNIT_BYTES, "tables of sums", err));
+    LB_GO(lb_alloc_array(&vector->table_scales, blocks, sizeof *vector->table_scales, "tables of sums", err));
+    LB_GO(lb_alloc_array(&vector->table_sums, 2 * blocks, sizeof *vector->table_sums, "tables of sums", err));
     *out = vector;
     vector = NULL;
 done:
@@ -42,6 +45,9 @@ void lb_qvec_destroy(lb_qvec *vector)
     lb_free(vector->scales);
     lb_free(vector->sums);
     lb_free(vector->code_sums);
+    lb_free(vector->tables);
+    lb_free(vector->table_scales);
+    lb_free(vector->table_sums);
     lb_free(vector);
 }
 
@@ -60,7 +66,43 @@ void lb_qvec_set(const lb_kernels *kernels, lb_qvec *vector, const float *x, siz
         vector->sums[b] =
             vector->scales[2 * b] * (float)(vector->code_sums[2 * b] + vector->code_sums[2 * b + 1]);
     vector->cols = cols;
-    vector->halves = false;
+    vector->x = x;
+    vector->halves = vector->has_tables = false;
+}
+
+lb_qvec_view lb_qvec_codes(const lb_qvec *vector)
+{
+    return (lb_qvec_view){.codes = vector->codes,
+                          .scales = vector->scales,
+                          .code_sums = vector->code_sums,
+                          .sums = vector->sums,
+                          .halves = vector->halves};
+}
+
+void lb_qvec_make_sums(const lb_kernels *kernels, lb_qvec *vector)
+{
+    assert(vector->x);
+    if (vector->has_tables)
+        return;
+    /* The last, unfinished 256 entries by way of a copy padded with zeros. */
+    const size_t whole = vector->cols / LB_SUM_RUN * LB_SUM_RUN, rest = vector->cols - whole;
+    const size_t units = whole / LB_PLANE_UNIT;
+    kernels->sum_tables(vector->x, units, vector->tables, vector->table_scales, vector->table_sums);
+    if (rest) {
+        float last[LB_SUM_RUN] = {0};
+        memcpy(last, vector->x + whole, rest * sizeof *last);
+        kernels->sum_tables(last, (rest + LB_PLANE_UNIT - 1) / LB_PLANE_UNIT,
+                            vector->tables + units * LB_SUM_UNIT_BYTES,
+                            vector->table_scales + whole / LB_SUM_RUN, vector->table_sums + units);
+    }
+    vector->has_tables = true;
+}
+
+lb_sums_view lb_qvec_sums(const lb_qvec *vector)
+{
+    assert(vector->has_tables);
+    return (lb_sums_view){
+        .tables = vector->tables, .scales = vector->table_scales, .code_sums = vector->table_sums};
 }
 
 /* Codes of `bits` bits, two's complement, as what they stand for, and their sum. */
@@ -111,6 +153,7 @@ bool lb_qvec_set_format(const lb_kernels *kernels, lb_qvec *vector, const lb_for
     lb_format_bind(&format, x, cols);
     encode(kernels, &format, vector, x, cols);
     vector->cols = cols;
+    vector->x = NULL;
     vector->halves = format.group == LB_PANEL_HALF;
     for (size_t b = 0; b < block_count(cols); b++) {
         const float *scales = vector->scales + 2 * b;

@@ -2,11 +2,10 @@
  * The portable kernels: what every faster one must agree with. Contracts: kernels.def. */
 #include "kernels/ref.h"
 
-#include <float.h>
-#include <math.h>
 #include <string.h>
 
 #include "base/half.h"
+#include "kernels/activation.h"
 
 /* Independent partial sums of the float reductions: enough for a compiler to vectorize. */
 enum { LANES = 16 };
@@ -134,29 +133,14 @@ static void qmat_dequantize(const lb_qmat_panel *panel, size_t first, size_t cou
 static void qvec_encode(const float *x, size_t blocks, int8_t *codes, float *scales, int32_t *code_sums)
 {
     for (size_t b = 0; b < blocks; b++, x += LB_PANEL_COLS, codes += LB_PANEL_COLS) {
-        float largest = 0.0f;
-        for (unsigned i = 0; i < LB_PANEL_COLS; i++) {
-            float magnitude = fabsf(x[i]);
-            if (magnitude > largest) /* false for NaN */
-                largest = magnitude;
-        }
-        float scale = (largest < FLT_MAX ? largest : FLT_MAX) / 127.0f;
-        scales[2 * b] = scales[2 * b + 1] = 0.0f;
+        const float scale = lb_activation_scale(x, LB_PANEL_COLS, 127.0f);
+        scales[2 * b] = scales[2 * b + 1] = scale;
         code_sums[2 * b] = code_sums[2 * b + 1] = 0;
         memset(codes, 0, LB_PANEL_COLS);
-        if (!(scale >= FLT_MIN))
+        if (scale == 0.0f)
             continue;
-        float inverse = 1.0f / scale;
-        scales[2 * b] = scales[2 * b + 1] = scale;
         for (unsigned i = 0; i < LB_PANEL_COLS; i++) {
-            float scaled = x[i] * inverse;
-            if (!(scaled == scaled))
-                scaled = 0.0f;
-            if (scaled > 127.0f)
-                scaled = 127.0f;
-            if (scaled < -127.0f)
-                scaled = -127.0f;
-            codes[i] = (int8_t)lrintf(scaled);
+            codes[i] = (int8_t)lb_activation_code(x[i], 1.0f / scale, 127.0f);
             code_sums[2 * b + i / LB_PANEL_HALF] += codes[i];
         }
     }

@@ -149,7 +149,7 @@ static lb_status decode_linears(const lb_stage_context *c, unsigned first, unsig
     }
     for (unsigned which = first; which <= last; which++) {
         const lb_linear *l = &linears[which];
-        if (l->quantized && rounds && !is_set) {
+        if (l->quantized && rounds && !(is_set && lb_qmat_takes(l->quantized, c->ws->vector))) {
             LB_TRY(lb_linear_apply(c->kernels, l, x, 1, outs[which - first], err));
         } else {
             lb_linear_decode(c->kernels, l, x, c->ws->vector, is_set, outs[which - first]);

@@ -166,7 +166,7 @@ static void lack_of_memory_is_an_answer(void **state)
         assert_int_equal(lb_qmat_create(20, 40, 4, 32, false, &matrix, &err), LB_ENOMEM);
         assert_null(matrix);
     }
-    for (size_t k = 1; k <= 5; k++) {
+    for (size_t k = 1; k <= 8; k++) {
         lb_alloc_fail_at(k);
         assert_int_equal(lb_qvec_create(40, &vector, &err), LB_ENOMEM);
         assert_null(vector);

@@ -113,15 +113,16 @@ static void pack_layer(packed_layer *l, const char *format, const float *w)
     }
 }
 
-/* x in whole steps of a scale of 1, which rounding to 8 bits leaves as it is. What is left is the rounding of
- * sums of floats: fewer than PACKED_COLS + 4 of 2^-24 in any order. */
+/* x in whole steps of a scale of 1, which rounding to 8 bits, or to 10 beside bit planes, leaves as it is. What is
+ * left is the rounding of sums of floats: fewer than PACKED_COLS + 4 of 2^-24 in any order. */
 static void check_products(const packed_layer *packed, const lb_linear *l, lb_rng *rng)
 {
     const lb_kernels *kernels = lb_kernels_get(LB_CPU_BEST);
+    const unsigned most = strncmp(packed->weight.format.name, "bp", 2) == 0 ? 511 : 127;
     float x[2 * PACKED_COLS], y[2 * PACKED_ROWS], one[PACKED_ROWS];
     lb_qvec *vector;
     for (size_t i = 0; i < 2 * PACKED_COLS; i++)
-        x[i] = i % PACKED_COLS % 32 == 5 ? 127.0f : (float)lb_rng_below(rng, 255) - 127.0f;
+        x[i] = i % PACKED_COLS % 32 == 5 ? (float)most : (float)lb_rng_below(rng, 2 * most + 1) - (float)most;
     assert_int_equal(lb_qvec_create(PACKED_COLS, &vector, NULL), LB_OK);
     lb_linear_decode(kernels, l, x, vector, false, one);
     assert_int_equal(lb_linear_apply(kernels, l, x, 2, y, NULL), LB_OK);
@@ -164,7 +165,7 @@ static void check_packed(const packed_layer *packed, lb_rng *rng, bool quantized
     }
 }
 
-static void every_block_format_loads_as_it_is(void **state)
+static void every_format_with_codes_loads_as_it_is(void **state)
 {
     (void)state;
     static const struct {
@@ -194,6 +195,10 @@ static void every_block_format_loads_as_it_is(void **state)
         {"nvint4-asym", true, 0},
         {"int4-g32", true, 0},
         {"int3-g64-asym", true, 0},
+        {"bp1-row", true, 0},
+        {"bp2-g64", true, 0},
+        {"bp3-g32", true, 0},
+        {"bp4-g256", true, 0},
     };
     static packed_layer packed;
     float w[PACKED_BYTES];
@@ -246,7 +251,7 @@ static void bad_rows_and_lack_of_memory_are_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(interleaved_half_rows_are_put_in_order),
-                                       cmocka_unit_test(every_block_format_loads_as_it_is),
+                                       cmocka_unit_test(every_format_with_codes_loads_as_it_is),
                                        cmocka_unit_test(what_bfloat16_cannot_hold_becomes_float32),
                                        cmocka_unit_test(bad_rows_and_lack_of_memory_are_told)};
     return cmocka_run_group_tests(tests, NULL, NULL);

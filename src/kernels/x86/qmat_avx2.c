@@ -5,11 +5,10 @@
  * vpmaddubsw multiplies unsigned codes by signed activations and adds neighbours with 16-bit
  * saturation. Two terms of at most (2^bits - 1) * 127 fit up to 7 bits, and 8, 4 or 2 results may
  * be added in 16 bits before they must be widened; 8-bit codes go through |code - 128| <= 128. */
-#include <float.h>
 #include <stdint.h>
 #include <string.h>
 
-#include "kernels/x86/intrinsics.h"
+#include "kernels/x86/encode_avx2.h"
 #include "kernels/x86/x86.h"
 
 typedef struct ints {
@@ -307,38 +306,18 @@ static void qmat_dequantize(const lb_qmat_panel *panel, size_t first, size_t cou
 
 /* ---- Activations --------------------------------------------------------------------------------- */
 
-LB_INLINE float largest_lane(__m256 v)
-{
-    __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-    m = _mm_max_ss(m, _mm_movehdup_ps(m));
-    return _mm_cvtss_f32(m);
-}
-
-LB_INLINE __m256i encode_8(const float *x, __m256 inverse)
-{
-    __m256 v = _mm256_mul_ps(_mm256_loadu_ps(x), inverse);
-    v = _mm256_and_ps(v, _mm256_cmp_ps(v, v, _CMP_ORD_Q));
-    v = _mm256_max_ps(_mm256_min_ps(v, _mm256_set1_ps(127.0f)), _mm256_set1_ps(-127.0f));
-    return _mm256_cvtps_epi32(v);
-}
-
 static void qvec_encode(const float *x, size_t blocks, int8_t *codes, float *scales, int32_t *code_sums)
 {
-    const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
     const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     for (size_t b = 0; b < blocks; b++, x += LB_PANEL_COLS, codes += LB_PANEL_COLS) {
-        __m256 most = _mm256_setzero_ps();
-        for (unsigned i = 0; i < LB_PANEL_COLS; i += 8) /* max gives its second operand where one is NaN */
-            most = _mm256_max_ps(_mm256_and_ps(_mm256_loadu_ps(x + i), no_sign), most);
-        float largest = largest_lane(most);
-        float scale = (largest < FLT_MAX ? largest : FLT_MAX) / 127.0f;
-        scales[2 * b] = scales[2 * b + 1] = scale >= FLT_MIN ? scale : 0.0f;
+        const float scale = activation_scale(x, LB_PANEL_COLS, 127.0f);
+        scales[2 * b] = scales[2 * b + 1] = scale;
         __m256i packed = _mm256_setzero_si256();
-        if (scale >= FLT_MIN) {
+        if (scale > 0.0f) {
             const __m256 inverse = _mm256_set1_ps(1.0f / scale);
-            __m256i low = _mm256_packs_epi32(encode_8(x, inverse), encode_8(x + 8, inverse));
-            __m256i high = _mm256_packs_epi32(encode_8(x + 16, inverse), encode_8(x + 24, inverse));
+            __m256i low = _mm256_packs_epi32(encode_8(x, inverse, 127.0f), encode_8(x + 8, inverse, 127.0f));
+            __m256i high =
+                _mm256_packs_epi32(encode_8(x + 16, inverse, 127.0f), encode_8(x + 24, inverse, 127.0f));
             packed = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), in_order);
         }
         _mm256_storeu_si256((__m256i *)codes, packed);

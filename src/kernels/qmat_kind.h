@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT
+ * What is inside an lb_qmat (qmat.h), and what the two layouts of one differ in: panels of integer codes
+ * (panel_matrix.c) and of bit planes (plane_matrix.c). */
+#ifndef LB_KERNELS_QMAT_KIND_H
+#define LB_KERNELS_QMAT_KIND_H
+
+#include "kernels/qmat.h"
+#include "kernels/qvec.h"
+
+typedef struct lb_qmat_kind {
+    size_t panel_rows; /* at most LB_QMAT_MOST_PANEL_ROWS */
+    void (*destroy)(lb_qmat *matrix);
+    size_t (*bytes)(const lb_qmat *matrix);
+    void (*set_encoded)(lb_qmat *matrix, size_t row, const uint8_t *codes, const float *params);
+    void (*prepare)(const lb_kernels *kernels,
+                    lb_qvec *x); /* makes what `times` takes of x; NULL: it is there */
+    /* y [panel_rows], those past the matrix's last row included */
+    void (*times)(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, const lb_qvec *x, float *y);
+    void (*dequantize)(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, size_t first,
+                       size_t count, float *out);
+} lb_qmat_kind;
+
+enum { LB_QMAT_MOST_PANEL_ROWS = 64 };
+
+struct lb_qmat {
+    const lb_qmat_kind *kind;
+    size_t rows, cols, panels;
+    size_t panel_bytes; /* of codes */
+    lb_format format; /* for lb_qmat_set_encoded; ops NULL: none */
+};
+
+/* Whether rows x cols can be addressed, in panels of `panel_rows` and blocks of `block_cols`. */
+lb_status lb_qmat_check_shape(size_t rows, size_t cols, size_t panel_rows, size_t block_cols, lb_error *err);
+
+/* lb_qmat_create_format of either kind. */
+bool lb_panel_matrix_holds(const lb_format *format);
+lb_status lb_panel_matrix_create(size_t rows, size_t cols, const lb_format *format, lb_qmat **out,
+                                 lb_error *err);
+lb_status lb_plane_matrix_create(size_t rows, size_t cols, const lb_format *format, lb_qmat **out,
+                                 lb_error *err);
+
+static inline size_t lb_divide_up(size_t n, size_t by)
+{
+    return n / by + (n % by != 0);
+}
+
+#endif

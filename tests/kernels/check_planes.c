@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT
+ * Every available level's kernels of bit planes against slow obvious versions. */
+#include "kernels/lookup_cases.h"
+
+#include "base/thread.h"
+
+static const lb_kernels *levels[LB_CPU_BEST + 1];
+static size_t level_count;
+
+static int find_levels(void **state)
+{
+    (void)state;
+    for (unsigned level = LB_CPU_REF; level <= LB_CPU_BEST; level++)
+        if ((unsigned)lb_kernels_get((lb_cpu_level)level)->level == level)
+            levels[level_count++] = lb_kernels_get((lb_cpu_level)level);
+    return 0;
+}
+
+static void shapes(void **state)
+{
+    (void)state;
+    lb_rng rng;
+    lb_rng_seed(&rng, 1);
+    check_lookup_shapes(&rng, levels, level_count, false);
+}
+
+static void extremes(void **state)
+{
+    (void)state;
+    lb_rng rng;
+    lb_rng_seed(&rng, 2);
+    check_lookup_extremes(&rng, levels, level_count);
+}
+
+static void strange_activations(void **state)
+{
+    (void)state;
+    const float strange[] = {0.0f,     -0.0f,   NAN,       -NAN,      INFINITY, -INFINITY, FLT_MAX,
+                             -FLT_MAX, FLT_MIN, 0x1p-149f, 0x1p-130f, 1.0f,     -3.0f,     FLT_MIN * 511.0f};
+    enum { KINDS = sizeof strange / sizeof *strange, COLS = 600 };
+    lb_qvec *vector = NULL;
+    float x[COLS];
+    lb_rng rng;
+    lb_rng_seed(&rng, 3);
+    assert_int_equal(lb_qvec_create(COLS, &vector, NULL), LB_OK);
+    for (unsigned round = 0; round < 300; round++) {
+        const size_t cols = 1 + lb_rng_below(&rng, COLS);
+        for (size_t c = 0; c < cols; c++)
+            x[c] = strange[round < KINDS ? round : lb_rng_below(&rng, KINDS)];
+        for (size_t t = 0; t < level_count; t++) {
+            lb_qvec_set(levels[t], vector, x, cols);
+            lb_qvec_make_sums(levels[t], vector);
+            const lb_sums_view sums = lb_qvec_sums(vector);
+            check_tables(&sums, x, cols);
+        }
+    }
+    lb_qvec_destroy(vector);
+}
+
+/* Half to even, and the ends of the range. */
+static void ties_go_to_even(void **state)
+{
+    (void)state;
+    const float x[16] = {511.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 509.5f, 510.5f, -511.0f};
+    const int32_t want[16] = {511, 0, 2, 2, 0, -2, -2, 510, 510, -511};
+    lb_qvec *vector = NULL;
+    assert_int_equal(lb_qvec_create(16, &vector, NULL), LB_OK);
+    for (size_t t = 0; t < level_count; t++) {
+        int32_t codes[16];
+        lb_qvec_set(levels[t], vector, x, 16);
+        lb_qvec_make_sums(levels[t], vector);
+        const lb_sums_view sums = lb_qvec_sums(vector);
+        lookup_codes(&sums, 16, codes);
+        assert_true(sums.scales[0] == 1.0f);
+        assert_memory_equal(codes, want, sizeof want);
+    }
+    lb_qvec_destroy(vector);
+}
+
+/* Setting a row again replaces it and leaves the others of its panel alone. */
+static void rows_can_be_set_again(void **state)
+{
+    (void)state;
+    lb_rng rng;
+    lb_rng_seed(&rng, 4);
+    lookup_case q;
+    lookup_create(&q, &rng, 70, 130, "bp3-g64", LOOKUP_RANDOM);
+    for (size_t c = 0; c < q.cols; c++)
+        q.codes[7 * q.cols + c] = (uint8_t)lb_rng_below(&rng, 8);
+    for (size_t i = 0; i < q.groups * 4; i++)
+        q.params[7 * q.groups * 4 + i] = (float)lb_rng_below(&rng, 100);
+    lb_qmat_set_encoded(q.matrix, 7, q.codes + 7 * q.cols, q.params + 7 * q.groups * 4);
+    check_lookup_dequantize(&q, lb_kernels_get(LB_CPU_REF), 0, q.rows);
+    lookup_destroy(&q);
+}
+
+/* A vector's tables are made anew when it is set again, and a vector made by a format has none. */
+static void a_vector_can_be_set_again(void **state)
+{
+    (void)state;
+    const lb_kernels *kernels = lb_kernels_get(LB_CPU_BEST);
+    lb_format act;
+    lb_rng rng;
+    lb_rng_seed(&rng, 5);
+    lookup_case q;
+    lookup_create(&q, &rng, 70, 300, "bp2-g64", LOOKUP_RANDOM);
+    check_lookup_times(&q, kernels);
+    for (size_t c = 0; c < q.cols; c++)
+        q.x[c] *= -3.0f;
+    check_lookup_times(&q, kernels);
+    assert_true(lb_qmat_takes(q.matrix, q.vector));
+    assert_int_equal(lb_format_parse("mxint8", &act, NULL), LB_OK);
+    assert_true(lb_qvec_set_format(kernels, q.vector, &act, q.x, q.cols));
+    assert_false(lb_qmat_takes(q.matrix, q.vector));
+    check_lookup_times(&q, kernels);
+    lookup_destroy(&q);
+}
+
+static void threads_change_nothing(void **state)
+{
+    (void)state;
+    lb_rng rng;
+    lb_rng_seed(&rng, 6);
+    lookup_case q;
+    lookup_create(&q, &rng, 1500, 1000, "bp2-g128", LOOKUP_RANDOM);
+    const lb_kernels *kernels = lb_kernels_get(LB_CPU_BEST);
+    float y[1500];
+    lb_qvec_set(kernels, q.vector, q.x, q.cols);
+    lb_thread_set_count(1);
+    lb_qmat_times(kernels, q.matrix, q.vector, y);
+    for (unsigned threads = 2; threads <= 4; threads++) {
+        float again[1500] = {0};
+        lb_thread_set_count(threads);
+        lb_qmat_times(kernels, q.matrix, q.vector, again);
+        assert_memory_equal(y, again, sizeof y);
+    }
+    lb_thread_set_count(0);
+    lookup_destroy(&q);
+}
+
+static void bytes_are_counted(void **state)
+{
+    (void)state;
+    lb_qmat *matrix = NULL;
+    lb_format format;
+    assert_int_equal(lb_format_parse("bp3-g64", &format, NULL), LB_OK);
+    /* 2 panels of 64 rows, 7 units of 16 columns, 2 groups. */
+    assert_int_equal(lb_qmat_create_format(65, 100, &format, &matrix, NULL), LB_OK);
+    assert_int_equal(lb_qmat_bytes(matrix), 2 * (7 * 64 * 16 * 3 / 8 + 2 * 4 * 64 * 2));
+    lb_qmat_destroy(matrix);
+}
+
+static void wrong_shapes_and_lack_of_memory_are_answers(void **state)
+{
+    (void)state;
+    lb_qmat *matrix = NULL;
+    lb_format format;
+    lb_error err;
+    assert_int_equal(lb_format_parse("bp2-row", &format, NULL), LB_OK);
+    assert_int_equal(lb_qmat_create_format(0, 8, &format, &matrix, &err), LB_EINVAL);
+    assert_int_equal(lb_qmat_create_format(8, 0, &format, &matrix, &err), LB_EINVAL);
+    assert_int_equal(lb_qmat_create_format(SIZE_MAX, 1, &format, &matrix, &err), LB_ENOMEM);
+    assert_int_equal(lb_qmat_create_format(SIZE_MAX / 64, 8, &format, &matrix, &err), LB_ENOMEM);
+    assert_int_equal(lb_qmat_create_format(SIZE_MAX / 8, SIZE_MAX / 8, &format, &matrix, &err), LB_ENOMEM);
+    for (size_t k = 1; k <= 3; k++) {
+        lb_alloc_fail_at(k);
+        assert_int_equal(lb_qmat_create_format(20, 40, &format, &matrix, &err), LB_ENOMEM);
+    }
+    lb_alloc_fail_at(0);
+    assert_null(matrix);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shapes),
+        cmocka_unit_test(extremes),
+        cmocka_unit_test(strange_activations),
+        cmocka_unit_test(ties_go_to_even),
+        cmocka_unit_test(rows_can_be_set_again),
+        cmocka_unit_test(a_vector_can_be_set_again),
+        cmocka_unit_test(threads_change_nothing),
+        cmocka_unit_test(bytes_are_counted),
+        cmocka_unit_test(wrong_shapes_and_lack_of_memory_are_answers),
+    };
+    return cmocka_run_group_tests(tests, find_levels, NULL);
+}
