@@ -9,6 +9,7 @@
 
 #include "base/half.h"
 #include "formats/linear_format.h"
+#include "formats/tune.h"
 
 enum { LEVELS = 1 << LB_PLANES_MOST, COEFFICIENTS = LB_PLANES_MOST + 1 };
 
@@ -263,5 +264,6 @@ const lb_format_ops lb_planes_format = {
     .parts = parts_of_row,
     .pack = pack_planes,
     .unpack = unpack_planes,
+    .tune = &lb_tune_planes,
     .linear = &linear_planes,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Rounding that can be learned (SignRound, arXiv:2309.05516 and 2512.04746): a group's values as a function
- * of an offset for each weight and of factors on the group's scale, and straight-through gradients of it.
+ * of an offset for each weight and of factors on the group's parameters, and straight-through gradients of it.
  *
  *   value = scale * clip(round(w / scale + v))
  *
@@ -12,26 +12,32 @@
  *   d value / d v = scale * inside;   d value / d scale = code - inside * w / scale
  *
  * The scale comes from the group's extremes, which alpha (the low one) and beta (the high one, or the largest
- * magnitude where there is one side only) shrink; or it is beta times a scale that was found beforehand.
+ * magnitude where there is one side only) shrink; or it is beta times a scale that was found beforehand. Bit planes
+ * have one for the whole grid and one for each plane (tune_planes.c).
  */
 #ifndef LB_FORMATS_TUNE_H
 #define LB_FORMATS_TUNE_H
 
 #include "formats/format.h"
 
+/* The factors of formats with a scale. */
+enum { LB_TUNE_ALPHA, LB_TUNE_BETA, LB_TUNE_SCALE_FACTORS };
+enum { LB_TUNE_MOST_FACTORS = 5 };
+
 typedef struct lb_tune_group {
     const float *w, *v; /* [n] */
     size_t n;
-    const float *start; /* [format->params] that beta is a multiplier of; NULL: alpha and beta clip */
-    float alpha, beta; /* >= 0; 1: as `start` or the extremes say */
+    const float *start; /* [format->params] that factors multiply; NULL: alpha and beta clip */
+    float factors[LB_TUNE_MOST_FACTORS]; /* >= 0; 1: as `start` or the extremes say */
 } lb_tune_group;
 
 typedef struct lb_tune_gradient {
     float *v; /* [n], set */
-    float alpha, beta; /* set */
+    float factors[LB_TUNE_MOST_FACTORS]; /* set */
 } lb_tune_gradient;
 
 typedef struct lb_tune_ops {
+    unsigned (*factors)(const lb_format *format); /* how many there are */
     /* params [format->params]; codes [n] and values [n] may be NULL. */
     void (*forward)(const lb_format *format, const lb_tune_group *group, float *params, uint8_t *codes,
                     float *values);
@@ -40,6 +46,9 @@ typedef struct lb_tune_ops {
                      lb_tune_gradient *gradient);
 } lb_tune_ops;
 
-extern const lb_tune_ops lb_tune_int, lb_tune_block;
+/* What `factors` of formats with a scale is. */
+unsigned lb_tune_scale_factors(const lb_format *format);
+
+extern const lb_tune_ops lb_tune_int, lb_tune_block, lb_tune_planes;
 
 #endif

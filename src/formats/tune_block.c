@@ -40,12 +40,13 @@ static void find_scale(const lb_format *format, const lb_tune_group *g, float *p
     } else if (format->rule == LB_SCALE_TWO_LEVEL) {
         const float factor =
             g->start ? g->start[LB_NV_BLOCK_FACTOR] : largest / e->max / format->tensor_scale;
-        params[LB_NV_BLOCK_FACTOR] = block_factor(times(g->beta, factor));
+        params[LB_NV_BLOCK_FACTOR] = block_factor(times(g->factors[LB_TUNE_BETA], factor));
         params[LB_BLOCK_SCALE] = params[LB_NV_BLOCK_FACTOR] * format->tensor_scale;
     } else if (format->rule == LB_SCALE_EXACT) {
-        params[LB_BLOCK_SCALE] = times(g->beta, g->start ? g->start[LB_BLOCK_SCALE] : largest / e->max);
+        params[LB_BLOCK_SCALE] =
+            times(g->factors[LB_TUNE_BETA], g->start ? g->start[LB_BLOCK_SCALE] : largest / e->max);
     } else {
-        int k = lb_mx_exponent(e, format->rule, lb_float_bits(times(g->beta, largest)));
+        int k = lb_mx_exponent(e, format->rule, lb_float_bits(times(g->factors[LB_TUNE_BETA], largest)));
         if (g->start) { /* both are powers of two */
             const int found = g->start[LB_BLOCK_SCALE] > 0.0f ? ilogbf(g->start[LB_BLOCK_SCALE]) : -127;
             k += found - lb_mx_exponent(e, format->rule, bits);
@@ -91,8 +92,11 @@ static void backward_block(const lb_format *format, const lb_tune_group *g, cons
         gradient->v[i] = by_value * scale * inside;
         by_scale += (double)(by_value * (inside > 0.0f ? element - x : element));
     }
-    gradient->alpha = 0.0f;
-    gradient->beta = (float)(by_scale * (double)scale / (double)(g->beta > 1e-6f ? g->beta : 1e-6f));
+    gradient->factors[LB_TUNE_ALPHA] = 0.0f;
+    gradient->factors[LB_TUNE_BETA] =
+        (float)(by_scale * (double)scale /
+                (double)(g->factors[LB_TUNE_BETA] > 1e-6f ? g->factors[LB_TUNE_BETA] : 1e-6f));
 }
 
-const lb_tune_ops lb_tune_block = {.forward = forward_block, .backward = backward_block};
+const lb_tune_ops lb_tune_block = {
+    .factors = lb_tune_scale_factors, .forward = forward_block, .backward = backward_block};

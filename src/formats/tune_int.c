@@ -31,7 +31,8 @@ static float trained_scale(float scale, bool negative)
 /* low <= 0 <= high: the group's extremes, not both 0. */
 static void clip_symmetric(const lb_tune_group *g, float low, float high, grid *out)
 {
-    const float half = out->zero, below = -g->alpha * low, above = g->beta * high;
+    const float half = out->zero, below = -g->factors[LB_TUNE_ALPHA] * low,
+                above = g->factors[LB_TUNE_BETA] * high;
     const bool negative = above >= below;
     /* Only the larger side determines the scale; both by halves where they are equal. */
     const float share = above == below ? 0.5f : 1.0f;
@@ -44,11 +45,12 @@ static void clip_symmetric(const lb_tune_group *g, float low, float high, grid *
 
 static void clip_asymmetric(const lb_tune_group *g, float low, float high, float top, grid *out)
 {
-    out->scale = trained_scale((g->beta * high - g->alpha * low) / top, false);
-    out->zero = lb_int_round_within(-g->alpha * low / out->scale, 0.0f, top);
+    out->scale =
+        trained_scale((g->factors[LB_TUNE_BETA] * high - g->factors[LB_TUNE_ALPHA] * low) / top, false);
+    out->zero = lb_int_round_within(-g->factors[LB_TUNE_ALPHA] * low / out->scale, 0.0f, top);
     out->scale_by_beta = high / top;
     out->scale_by_alpha = -low / top;
-    out->zero_by_scale = g->alpha * low / (out->scale * out->scale);
+    out->zero_by_scale = g->factors[LB_TUNE_ALPHA] * low / (out->scale * out->scale);
     out->zero_by_alpha = -low / out->scale;
 }
 
@@ -60,7 +62,7 @@ static grid find_grid(const lb_format *format, const lb_tune_group *g)
         const float start = g->start[LB_INT_SCALE];
         out.zero = g->start[LB_INT_ZERO];
         if (start != 0.0f)
-            out.scale = trained_scale(g->beta * start, start < 0.0f);
+            out.scale = trained_scale(g->factors[LB_TUNE_BETA] * start, start < 0.0f);
         out.scale_by_beta = start;
     } else {
         float low = 0.0f, high = 0.0f;
@@ -109,8 +111,16 @@ static void backward_int(const lb_format *format, const lb_tune_group *g, const 
         by_zero += (double)(by_value * c.scale * (inside - 1.0f));
     }
     by_scale += by_zero * (double)c.zero_by_scale;
-    gradient->beta = (float)(by_scale * (double)c.scale_by_beta);
-    gradient->alpha = (float)(by_scale * (double)c.scale_by_alpha + by_zero * (double)c.zero_by_alpha);
+    gradient->factors[LB_TUNE_BETA] = (float)(by_scale * (double)c.scale_by_beta);
+    gradient->factors[LB_TUNE_ALPHA] =
+        (float)(by_scale * (double)c.scale_by_alpha + by_zero * (double)c.zero_by_alpha);
 }
 
-const lb_tune_ops lb_tune_int = {.forward = forward_int, .backward = backward_int};
+unsigned lb_tune_scale_factors(const lb_format *format)
+{
+    (void)format;
+    return LB_TUNE_SCALE_FACTORS;
+}
+
+const lb_tune_ops lb_tune_int = {
+    .factors = lb_tune_scale_factors, .forward = forward_int, .backward = backward_int};

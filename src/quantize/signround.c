@@ -259,7 +259,7 @@ const lb_method lb_method_signround = {
     .summary = "learns how to round, block by block (needs calibration; slow, best at few bits)",
     .needs_calibration = true,
     .takes = takes_tuned,
-    .wants = "formats whose rounding can be learned: int, mx and nv",
+    .wants = "formats whose rounding can be learned: int, bp, mx and nv",
     .reconstruct = reconstruct_signround,
     .memory = signround_memory,
 };

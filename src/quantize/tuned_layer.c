@@ -19,7 +19,7 @@ static double first_rate(const lb_tuning *t, const lb_format *format)
 
 void lb_tuned_layer_free(lb_tuned_layer *t)
 {
-    float *const arrays[] = {t->v, t->alpha, t->beta, t->start, t->rounded, t->grad};
+    float *const arrays[] = {t->v, t->factors, t->start, t->rounded, t->grad};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         lb_free(arrays[i]);
     *t = (lb_tuned_layer){0};
@@ -27,8 +27,8 @@ void lb_tuned_layer_free(lb_tuned_layer *t)
 
 size_t lb_tuned_layer_bytes(size_t rows, size_t cols)
 {
-    /* a group of 16, the smallest there is, has two factors and two params at most */
-    return rows * cols * 3 * sizeof(float) + rows * cols / 16 * 4 * sizeof(float);
+    /* a group of 16, the smallest there is, has two factors and two params at most; of 32, five of each */
+    return rows * cols * 3 * sizeof(float) + rows * cols / 32 * 10 * sizeof(float);
 }
 
 typedef struct rows_job {
@@ -42,12 +42,12 @@ static lb_tune_group find_group(const lb_tuned_layer *t, size_t row, size_t g)
 {
     const lb_layer *l = t->layer;
     const size_t at = row * l->cols + g * l->format.group, index = row * t->groups + g;
-    return (lb_tune_group){.w = l->w + at,
+    lb_tune_group group = {.w = l->w + at,
                            .v = t->v + at,
                            .n = lb_format_group_size(&l->format, l->cols, g),
-                           .start = t->start ? t->start + index * l->format.params : NULL,
-                           .alpha = t->alpha[index],
-                           .beta = t->beta[index]};
+                           .start = t->start ? t->start + index * l->format.params : NULL};
+    memcpy(group.factors, t->factors + index * t->factor_count, t->factor_count * sizeof *t->factors);
+    return group;
 }
 
 static void start_rows(void *arg, size_t begin, size_t end)
@@ -80,8 +80,8 @@ lb_status lb_tuned_layer_create(const lb_recipe *recipe, lb_layer *layer, const 
         goto done;
     }
     LB_GO(lb_alloc_array(&t.v, n, sizeof *t.v, "learned rounding", err));
-    LB_GO(lb_alloc_array(&t.alpha, groups, sizeof *t.alpha, "learned rounding", err));
-    LB_GO(lb_alloc_array(&t.beta, groups, sizeof *t.beta, "learned rounding", err));
+    t.factor_count = layer->format.ops->tune->factors(&layer->format);
+    LB_GO(lb_alloc_array(&t.factors, groups, t.factor_count * sizeof *t.factors, "learned rounding", err));
     LB_GO(lb_alloc_array(&t.rounded, n, sizeof *t.rounded, "learned rounding", err));
     LB_GO(lb_alloc_array(&t.grad, n, sizeof *t.grad, "learned rounding", err));
     if (how->multiplier || recipe->fit == LB_FIT_SEARCH)
@@ -89,8 +89,8 @@ lb_status lb_tuned_layer_create(const lb_recipe *recipe, lb_layer *layer, const 
                              err));
     memset(t.v, 0, n * sizeof *t.v);
     memset(t.grad, 0, n * sizeof *t.grad);
-    for (size_t i = 0; i < groups; i++)
-        t.alpha[i] = t.beta[i] = 1.0f;
+    for (size_t i = 0; i < groups * t.factor_count; i++)
+        t.factors[i] = 1.0f;
     t.lr = first_rate(how, &layer->format);
     t.largest_factor = t.start ? 2.0f : 1.0f;
     t.trains_factors = how->multiplier || !t.start;
@@ -123,7 +123,8 @@ static void step_rows(void *arg, size_t begin, size_t end)
     float params[LB_FORMAT_MAX_PARAMS];
     for (size_t row = begin; row < end; row++) {
         for (size_t g = 0; g < t->groups; g++) {
-            const size_t at = row * t->layer->cols + g * f->group, index = row * t->groups + g;
+            const size_t at = row * t->layer->cols + g * f->group;
+            float *factors = t->factors + (row * t->groups + g) * t->factor_count;
             lb_tune_group group = find_group(t, row, g);
             lb_tune_gradient gradient = {.v = t->grad + at};
             f->ops->tune->backward(f, &group, t->grad + at, &gradient);
@@ -131,11 +132,9 @@ static void step_rows(void *arg, size_t begin, size_t end)
                 t->v[at + i] -= j->step * sign_of(gradient.v[i]);
                 gradient.v[i] = 0.0f;
             }
-            if (t->trains_factors) {
-                t->alpha[index] = group.alpha =
-                    stepped(group.alpha, j->step, gradient.alpha, t->largest_factor);
-                t->beta[index] = group.beta = stepped(group.beta, j->step, gradient.beta, t->largest_factor);
-            }
+            for (unsigned k = 0; t->trains_factors && k < t->factor_count; k++)
+                factors[k] = group.factors[k] =
+                    stepped(group.factors[k], j->step, gradient.factors[k], t->largest_factor);
             f->ops->tune->forward(f, &group, params, NULL, t->rounded + at);
         }
     }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * One linear layer while its rounding is learned: an offset for each weight and two factors for each group
+ * One linear layer while its rounding is learned: an offset for each weight and factors for each group
  * (formats/tune.h), and signed gradient steps on them (arXiv:2309.05516). */
 #ifndef LB_QUANTIZE_TUNED_LAYER_H
 #define LB_QUANTIZE_TUNED_LAYER_H
@@ -10,8 +10,9 @@ typedef struct lb_tuned_layer {
     lb_layer *layer;
     size_t groups; /* of a row */
     float *v; /* [rows, cols] offsets */
-    float *alpha, *beta; /* [rows, groups] factors */
-    float *start; /* [rows, groups * format.params] that beta multiplies, or NULL */
+    unsigned factor_count; /* of a group */
+    float *factors; /* [rows, groups, factor_count] */
+    float *start; /* [rows, groups * format.params] that factors multiply, or NULL */
     float *rounded; /* [rows, cols] values as of now */
     float *grad; /* [rows, cols] gradient with respect to them, added to by the backward pass */
     double lr; /* of the first step */

@@ -191,7 +191,7 @@ expect 2 quantize "$model" -o "$work/no" --untie
 expect 1 quantize "$model" -o "$work/no" --method bpdq --format mxfp4
 one_sentence
 stderr_has 'model.layers.0.self_attn.q_proj: method bpdq wants formats with free coefficients: bp and int, not mxfp4'
-expect 1 quantize "$model" -o "$work/no" --method signround --target-bits 3 --candidates int2-g32,bp2-g32,int4-g32
+expect 1 quantize "$model" -o "$work/no" --method bpdq --target-bits 3 --candidates int2-g32,mxfp4,int4-g32
 one_sentence
 
 # Bit planes, and integers with fitted scales; threads do not matter.

@@ -42,10 +42,10 @@ static sample make_sample(const char *name, uint64_t seed, bool multiplier, doub
     }
     lb_format_bind(&s.format, s.w, s.n);
     s.format.ops->fit(&s.format, s.w, s.importance, s.n, multiplier ? LB_FIT_SEARCH : LB_FIT_RANGE, s.start);
-    s.group = (lb_tune_group){.n = s.n, .alpha = 1.0f, .beta = 1.0f};
+    s.group = (lb_tune_group){.n = s.n, .factors = {1.0f, 1.0f}};
     if (offset > 0.0) {
-        s.group.alpha = (float)(0.6 + 0.4 * lb_rng_uniform(&rng));
-        s.group.beta =
+        s.group.factors[LB_TUNE_ALPHA] = (float)(0.6 + 0.4 * lb_rng_uniform(&rng));
+        s.group.factors[LB_TUNE_BETA] =
             (float)(multiplier ? 0.7 + 0.6 * lb_rng_uniform(&rng) : 0.6 + 0.4 * lb_rng_uniform(&rng));
     }
     return s;
@@ -92,9 +92,9 @@ static void values_are_what_storage_holds(void **state)
             uint8_t codes[MOST], bytes[LB_FORMAT_MAX_PARTS][2 * MOST], *parts[LB_FORMAT_MAX_PARTS];
             const uint8_t *stored[LB_FORMAT_MAX_PARTS];
             if (seed % 10 == 8)
-                s.group.alpha = s.group.beta = 0.0f;
+                s.group.factors[LB_TUNE_ALPHA] = s.group.factors[LB_TUNE_BETA] = 0.0f;
             if (seed % 10 == 9)
-                s.group.alpha = s.group.beta = 1e-4f;
+                s.group.factors[LB_TUNE_ALPHA] = s.group.factors[LB_TUNE_BETA] = 1e-4f;
             for (size_t i = 0; i < LB_FORMAT_MAX_PARTS; i++)
                 stored[i] = parts[i] = bytes[i];
             ops->tune->forward(&s.format, group_of(&s, multiplier), params, codes, values);
@@ -171,7 +171,8 @@ static surrogate make_surrogate(sample *s, bool multiplier)
     surrogate m = {.s = s, .multiplier = multiplier};
     const lb_format *f = &s->format;
     float params[LB_FORMAT_MAX_PARAMS], values[MOST];
-    const double alpha = (double)s->group.alpha, beta = (double)s->group.beta;
+    const double alpha = (double)s->group.factors[LB_TUNE_ALPHA],
+                 beta = (double)s->group.factors[LB_TUNE_BETA];
     f->ops->tune->forward(f, group_of(s, multiplier), params, NULL, values);
     for (size_t i = 0; i < s->n; i++) {
         m.extreme_low = fmin(m.extreme_low, (double)s->w[i]);
@@ -211,9 +212,9 @@ static void check_gradients(const char *name, uint64_t seed, bool multiplier)
     static const double H = 1e-5;
     sample s = make_sample(name, seed, multiplier, 0.5);
     if (seed % 5 == 4) /* far out: many are clipped */
-        s.group.alpha = s.group.beta = 0.3f;
+        s.group.factors[LB_TUNE_ALPHA] = s.group.factors[LB_TUNE_BETA] = 0.3f;
     const surrogate m = make_surrogate(&s, multiplier);
-    const double a = (double)s.group.alpha, b = (double)s.group.beta;
+    const double a = (double)s.group.factors[LB_TUNE_ALPHA], b = (double)s.group.factors[LB_TUNE_BETA];
     float d[MOST], v[MOST];
     lb_rng rng;
     double size = 0.0;
@@ -236,9 +237,10 @@ static void check_gradients(const char *name, uint64_t seed, bool multiplier)
     const double by_beta = (surrogate_loss(&m, d, a, b + H) - surrogate_loss(&m, d, a, b - H)) / (2.0 * H);
     /* float's error of a sum, and the differences' own of order H^2 */
     const double bound = 1e-5 * size;
-    if (!(fabs((double)got.alpha - by_alpha) <= bound && fabs((double)got.beta - by_beta) <= bound))
+    if (!(fabs((double)got.factors[LB_TUNE_ALPHA] - by_alpha) <= bound &&
+          fabs((double)got.factors[LB_TUNE_BETA] - by_beta) <= bound))
         fail_msg("%s, seed %d: alpha %.9g, wanted %.9g; beta %.9g, wanted %.9g", name, (int)seed,
-                 (double)got.alpha, by_alpha, (double)got.beta, by_beta);
+                 (double)got.factors[LB_TUNE_ALPHA], by_alpha, (double)got.factors[LB_TUNE_BETA], by_beta);
 }
 
 static void gradients_are_those_of_the_surrogate(void **state)
@@ -261,7 +263,7 @@ static void two_bits_by_hand(void **state)
     lb_format f;
     assert_int_equal(lb_format_parse("int2-g32", &f, NULL), LB_OK);
     const float w[] = {1.0f, -0.75f, 0.25f, -0.2f}, v[] = {0.0f, 0.25f, -0.25f, 0.75f};
-    lb_tune_group g = {.w = w, .v = v, .n = 4, .alpha = 1.0f, .beta = 1.0f};
+    lb_tune_group g = {.w = w, .v = v, .n = 4, .factors = {1.0f, 1.0f}};
     float params[2], values[4], dv[4];
     lb_tune_gradient got = {.v = dv};
     f.ops->tune->forward(&f, &g, params, NULL, values);
@@ -271,20 +273,20 @@ static void two_bits_by_hand(void **state)
     f.ops->tune->backward(&f, &g, (float[]){1.0f, 2.0f, 4.0f, 8.0f}, &got);
     same_array(dv, ((float[]){-0.5f, 0.0f, -2.0f, -4.0f}), 4);
     /* by scale: (-2+2) + 2*1 + 4*(-1+0.5) + 8*(1-0.4) = 4.8; scale = -beta / 2 */
-    near_array(&got.beta, ((double[]){-2.4}), 1, 1e-6);
-    assert_true(got.alpha == 0.0f);
+    near_array(&got.factors[LB_TUNE_BETA], ((double[]){-2.4}), 1, 1e-6);
+    assert_true(got.factors[LB_TUNE_ALPHA] == 0.0f);
     /* alpha's side is the larger: scale = +0.75 / 2, and beta has no gradient */
-    g.beta = 0.5f;
+    g.factors[LB_TUNE_BETA] = 0.5f;
     f.ops->tune->forward(&f, &g, params, NULL, values);
     same_array(params, ((float[]){0.375f, 2.0f}), 2);
     f.ops->tune->backward(&f, &g, (float[]){1.0f, 1.0f, 1.0f, 1.0f}, &got);
-    assert_true(got.beta == 0.0f && got.alpha != 0.0f);
+    assert_true(got.factors[LB_TUNE_BETA] == 0.0f && got.factors[LB_TUNE_ALPHA] != 0.0f);
     /* equal sides: each has half of it, and the scale is negative */
-    g.beta = 0.75f;
+    g.factors[LB_TUNE_BETA] = 0.75f;
     f.ops->tune->forward(&f, &g, params, NULL, values);
     same_array(params, ((float[]){-0.375f, 2.0f}), 2);
     f.ops->tune->backward(&f, &g, (float[]){1.0f, 2.0f, 4.0f, 8.0f}, &got);
-    near_array(&got.alpha, ((double[]){(double)got.beta * 0.75}), 1, 1e-6);
+    near_array(&got.factors[LB_TUNE_ALPHA], ((double[]){(double)got.factors[LB_TUNE_BETA] * 0.75}), 1, 1e-6);
 }
 
 /* mxfp4-ocp: largest 5 -> 2^(2-2) = 1; halved by beta: 2.5 -> 2^(1-2). */
@@ -294,21 +296,21 @@ static void four_bit_floats_by_hand(void **state)
     lb_format f;
     assert_int_equal(lb_format_parse("mxfp4-ocp", &f, NULL), LB_OK);
     const float w[] = {5.0f, -2.4f, 0.6f, 0.0f}, v[] = {-0.5f, 0.0f, 0.2f, -0.5f};
-    lb_tune_group g = {.w = w, .v = v, .n = 4, .alpha = 1.0f, .beta = 1.0f};
+    lb_tune_group g = {.w = w, .v = v, .n = 4, .factors = {1.0f, 1.0f}};
     float params[1], values[4], dv[4];
     lb_tune_gradient got = {.v = dv};
     f.ops->tune->forward(&f, &g, params, NULL, values);
     same_array(params, ((float[]){1.0f}), 1);
     same_array(values, ((float[]){4.0f, -2.0f, 1.0f, -0.5f}), 4);
-    g.beta = 0.5f;
+    g.factors[LB_TUNE_BETA] = 0.5f;
     f.ops->tune->forward(&f, &g, params, NULL, values);
     same_array(params, ((float[]){0.5f}), 1);
     same_array(values, ((float[]){3.0f, -2.0f, 0.75f, -0.25f}), 4); /* 9.5 is clipped; -4.8, 1.4, -0.5 */
     f.ops->tune->backward(&f, &g, (float[]){1.0f, 1.0f, 1.0f, 1.0f}, &got);
     same_array(dv, ((float[]){0.0f, 0.5f, 0.5f, 0.5f}), 4);
     /* by scale: 6 + (-4+4.8) + (1.5-1.2) + (-0.5) = 6.6; d scale / d beta = 1 */
-    near_array(&got.beta, ((double[]){6.6}), 1, 1e-5);
-    assert_true(got.alpha == 0.0f);
+    near_array(&got.factors[LB_TUNE_BETA], ((double[]){6.6}), 1, 1e-5);
+    assert_true(got.factors[LB_TUNE_ALPHA] == 0.0f);
 }
 
 static void groups_of_zeros_stay_zeros(void **state)
@@ -326,7 +328,7 @@ static void groups_of_zeros_stay_zeros(void **state)
             s.format.ops->tune->forward(&s.format, group_of(&s, multiplier), params, NULL, values);
             same_array(values, zeros, s.n);
             s.format.ops->tune->backward(&s.format, group_of(&s, multiplier), s.importance, &got);
-            assert_true(isfinite(got.alpha) && isfinite(got.beta));
+            assert_true(isfinite(got.factors[LB_TUNE_ALPHA]) && isfinite(got.factors[LB_TUNE_BETA]));
         }
     }
 }
