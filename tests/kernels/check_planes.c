@@ -1,27 +1,16 @@
 /* SPDX-License-Identifier: MIT
  * Every available level's kernels of bit planes against slow obvious versions. */
+#include "kernels/kernel_tables.h"
 #include "kernels/lookup_cases.h"
 
 #include "base/thread.h"
-
-static const lb_kernels *levels[LB_CPU_BEST + 1];
-static size_t level_count;
-
-static int find_levels(void **state)
-{
-    (void)state;
-    for (unsigned level = LB_CPU_REF; level <= LB_CPU_BEST; level++)
-        if ((unsigned)lb_kernels_get((lb_cpu_level)level)->level == level)
-            levels[level_count++] = lb_kernels_get((lb_cpu_level)level);
-    return 0;
-}
 
 static void shapes(void **state)
 {
     (void)state;
     lb_rng rng;
     lb_rng_seed(&rng, 1);
-    check_lookup_shapes(&rng, levels, level_count, false);
+    check_lookup_shapes(&rng, tables, table_count, false);
 }
 
 static void extremes(void **state)
@@ -29,7 +18,7 @@ static void extremes(void **state)
     (void)state;
     lb_rng rng;
     lb_rng_seed(&rng, 2);
-    check_lookup_extremes(&rng, levels, level_count);
+    check_lookup_extremes(&rng, tables, table_count);
 }
 
 static void strange_activations(void **state)
@@ -47,9 +36,9 @@ static void strange_activations(void **state)
         const size_t cols = 1 + lb_rng_below(&rng, COLS);
         for (size_t c = 0; c < cols; c++)
             x[c] = strange[round < KINDS ? round : lb_rng_below(&rng, KINDS)];
-        for (size_t t = 0; t < level_count; t++) {
-            lb_qvec_set(levels[t], vector, x, cols);
-            lb_qvec_make_sums(levels[t], vector);
+        for (size_t t = 0; t < table_count; t++) {
+            lb_qvec_set(tables[t], vector, x, cols);
+            lb_qvec_make_sums(tables[t], vector);
             const lb_sums_view sums = lb_qvec_sums(vector);
             check_tables(&sums, x, cols);
         }
@@ -65,10 +54,10 @@ static void ties_go_to_even(void **state)
     const int32_t want[16] = {511, 0, 2, 2, 0, -2, -2, 510, 510, -511};
     lb_qvec *vector = NULL;
     assert_int_equal(lb_qvec_create(16, &vector, NULL), LB_OK);
-    for (size_t t = 0; t < level_count; t++) {
+    for (size_t t = 0; t < table_count; t++) {
         int32_t codes[16];
-        lb_qvec_set(levels[t], vector, x, 16);
-        lb_qvec_make_sums(levels[t], vector);
+        lb_qvec_set(tables[t], vector, x, 16);
+        lb_qvec_make_sums(tables[t], vector);
         const lb_sums_view sums = lb_qvec_sums(vector);
         lookup_codes(&sums, 16, codes);
         assert_true(sums.scales[0] == 1.0f);
@@ -183,5 +172,5 @@ int main(void)
         cmocka_unit_test(bytes_are_counted),
         cmocka_unit_test(wrong_shapes_and_lack_of_memory_are_answers),
     };
-    return cmocka_run_group_tests(tests, find_levels, NULL);
+    return cmocka_run_group_tests(tests, find_tables, NULL);
 }

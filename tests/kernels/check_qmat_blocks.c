@@ -2,20 +2,7 @@
  * Block formats in matrix kernels: every available level against the formats' own decoding, bit for bit where
  * kernels.def promises bits, and within a derived bound of the product of the decoded values. */
 #include "kernels/block_cases.h"
-
-static const lb_kernels *tables[LB_CPU_BEST + 1];
-static size_t table_count;
-
-static int find_tables(void **state)
-{
-    (void)state;
-    for (unsigned level = LB_CPU_REF; level <= LB_CPU_BEST; level++) {
-        const lb_kernels *kernels = lb_kernels_get((lb_cpu_level)level);
-        if ((unsigned)kernels->level == level)
-            tables[table_count++] = kernels;
-    }
-    return table_count == 0;
-}
+#include "kernels/kernel_tables.h"
 
 static void shapes(void **state)
 {

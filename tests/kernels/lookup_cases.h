@@ -249,7 +249,7 @@ static inline void check_lookup_dequantize(const lookup_case *q, const lb_kernel
 }
 
 /* Every number of planes, grouping and odd size, and every extreme. */
-static inline void check_lookup_shapes(lb_rng *rng, const lb_kernels *const *tables, size_t count, bool few)
+static inline void check_lookup_shapes(lb_rng *rng, const lb_kernels *const *all, size_t count, bool few)
 {
     static const size_t rows[] = {1, 63, 64, 65, 200},
                         cols[] = {1, 15, 16, 17, 31, 33, 255, 256, 257, 576, 1099};
@@ -262,22 +262,22 @@ static inline void check_lookup_shapes(lb_rng *rng, const lb_kernels *const *tab
         lookup_create(&q, rng, rows[i / 20 % 5], cols[i / 100], name, LOOKUP_RANDOM);
         const size_t first = lb_rng_below(rng, q.rows), some = 1 + lb_rng_below(rng, q.rows - first);
         for (size_t t = 0; t < count; t++) {
-            check_lookup_times(&q, tables[t]);
-            check_lookup_dequantize(&q, tables[t], 0, q.rows);
-            check_lookup_dequantize(&q, tables[t], first, some);
+            check_lookup_times(&q, all[t]);
+            check_lookup_dequantize(&q, all[t], 0, q.rows);
+            check_lookup_dequantize(&q, all[t], first, some);
         }
         lookup_destroy(&q);
     }
 }
 
-static inline void check_lookup_extremes(lb_rng *rng, const lb_kernels *const *tables, size_t count)
+static inline void check_lookup_extremes(lb_rng *rng, const lb_kernels *const *all, size_t count)
 {
     static const char *const names[] = {"bp1-g32", "bp2-g256", "bp3-row", "bp4-g128"};
     for (size_t i = 0; i < 4 * LOOKUP_KINDS; i++) {
         lookup_case q;
         lookup_create(&q, rng, 70, 530, names[i % 4], (lookup_kind)(i / 4));
         for (size_t t = 0; t < count; t++)
-            check_lookup_times(&q, tables[t]);
+            check_lookup_times(&q, all[t]);
         lookup_destroy(&q);
     }
 }

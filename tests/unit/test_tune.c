@@ -2,63 +2,19 @@
  * Learned rounding of every format: where nothing is learned yet it is rounding to nearest; what it says is
  * what storage holds; its gradients are those of the same function in double, with what rounding adds held
  * still. */
-#include "near.h"
+#include "tune_sample.h"
 
 #include <stdlib.h>
 
-#include "base/rng.h"
 #include "formats/block_format.h"
 #include "formats/int.h"
-#include "formats/tune.h"
 
 static const char *const names[] = {
     "int2-g32",    "int3-g64",     "int4-row",        "int8-g128", "int2-g32-asym", "int4-g64-asym",
     "mxfp8-e4m3",  "mxfp8-e5m2",   "mxfp6-e2m3",      "mxfp4",     "mxfp4-ocp",     "mxfp4-even",
     "mxint8",      "mxint4-asym",  "mxfp4-exact",     "nvfp4",     "nvint4",        "nvint4-asym",
     "nvfp4-exact", "nvint4-exact", "mxfp6-e3m2-floor"};
-enum { FORMATS = sizeof names / sizeof *names, MOST = 128 };
-
-typedef struct sample {
-    lb_format format;
-    size_t n;
-    float w[MOST], v[MOST], importance[MOST], start[LB_FORMAT_MAX_PARAMS];
-    lb_tune_group group;
-} sample;
-
-/* A group of weights, learned a little way: with `multiplier` from the searched scale. */
-static sample make_sample(const char *name, uint64_t seed, bool multiplier, double offset)
-{
-    sample s;
-    lb_rng rng;
-    lb_rng_seed(&rng, seed);
-    assert_int_equal(lb_format_parse(name, &s.format, NULL), LB_OK);
-    s.n = s.format.group ? s.format.group : 100;
-    if (seed % 4 == 3)
-        s.n -= 5; /* as the last of a row may be */
-    for (size_t i = 0; i < s.n; i++) {
-        s.w[i] = (float)(0.05 * lb_rng_normal(&rng));
-        s.v[i] = (float)(offset * (2.0 * lb_rng_uniform(&rng) - 1.0));
-        s.importance[i] = (float)exp(lb_rng_normal(&rng));
-    }
-    lb_format_bind(&s.format, s.w, s.n);
-    s.format.ops->fit(&s.format, s.w, s.importance, s.n, multiplier ? LB_FIT_SEARCH : LB_FIT_RANGE, s.start);
-    s.group = (lb_tune_group){.n = s.n, .factors = {1.0f, 1.0f}};
-    if (offset > 0.0) {
-        s.group.factors[LB_TUNE_ALPHA] = (float)(0.6 + 0.4 * lb_rng_uniform(&rng));
-        s.group.factors[LB_TUNE_BETA] =
-            (float)(multiplier ? 0.7 + 0.6 * lb_rng_uniform(&rng) : 0.6 + 0.4 * lb_rng_uniform(&rng));
-    }
-    return s;
-}
-
-/* A sample may be copied: pointers into it are set last. */
-static const lb_tune_group *group_of(sample *s, bool multiplier)
-{
-    s->group.w = s->w;
-    s->group.v = s->v;
-    s->group.start = multiplier ? s->start : NULL;
-    return &s->group;
-}
+enum { FORMATS = sizeof names / sizeof *names };
 
 static void nothing_learned_is_rounding_to_nearest(void **state)
 {

@@ -1,48 +1,17 @@
 /* SPDX-License-Identifier: MIT
  * Learned rounding of bit planes: to nearest where nothing is learned; what storage holds; on an even grid
  * what integers do; gradients of the same function in double, with the jumps of rounding held still. */
-#include "near.h"
+#include "tune_sample.h"
 
 #include <stdlib.h>
 
-#include "base/half.h"
-#include "base/rng.h"
 #include "formats/int.h"
 #include "formats/planes.h"
-#include "formats/tune.h"
 
-enum { MOST = 256, LEVELS = 16, COEFFICIENTS = 5 };
+enum { LEVELS = 16, COEFFICIENTS = 5 };
 
 static const char *const names[] = {"bp1-g32", "bp2-g64", "bp2-g256", "bp3-g128", "bp4-g32", "bp4-row"};
 enum { FORMATS = sizeof names / sizeof *names };
-
-typedef struct sample {
-    lb_format format;
-    size_t n;
-    float w[MOST], v[MOST], importance[MOST], start[LB_FORMAT_MAX_PARAMS];
-    lb_tune_group group;
-} sample;
-
-/* A group of weights, learned a little way; its grid is bent by the search. */
-static void make_sample(sample *s, const char *name, uint64_t seed, bool searched, double offset)
-{
-    lb_rng rng;
-    lb_rng_seed(&rng, seed);
-    assert_int_equal(lb_format_parse(name, &s->format, NULL), LB_OK);
-    s->n = s->format.group ? s->format.group : 100;
-    if (seed % 4 == 3)
-        s->n -= 5;
-    for (size_t i = 0; i < s->n; i++) {
-        s->w[i] = (float)(0.05 * lb_rng_normal(&rng));
-        s->v[i] = (float)(offset * (2.0 * lb_rng_uniform(&rng) - 1.0));
-        s->importance[i] = (float)exp(lb_rng_normal(&rng));
-    }
-    s->format.ops->fit(&s->format, s->w, s->importance, s->n, searched ? LB_FIT_SEARCH : LB_FIT_RANGE,
-                       s->start);
-    s->group = (lb_tune_group){.w = s->w, .v = s->v, .n = s->n, .start = searched ? s->start : NULL};
-    for (unsigned k = 0; k <= s->format.bits; k++)
-        s->group.factors[k] = offset > 0.0 ? (float)(0.7 + 0.6 * lb_rng_uniform(&rng)) : 1.0f;
-}
 
 static void nothing_learned_is_rounding_to_nearest(void **state)
 {
@@ -51,7 +20,8 @@ static void nothing_learned_is_rounding_to_nearest(void **state)
     for (size_t k = 0; k < 2 * FORMATS; k++) {
         for (uint64_t seed = 0; seed < 10; seed++) {
             float params[LB_FORMAT_MAX_PARAMS], values[MOST];
-            make_sample(&s, names[k / 2], seed, k % 2, 0.0);
+            s = make_sample(names[k / 2], seed, k % 2, 0.0);
+            group_of(&s, k % 2);
             s.format.ops->tune->forward(&s.format, &s.group, params, NULL, values);
             same_array(params, s.start, s.format.params);
             /* By distance, not by code: levels may coincide. */
@@ -76,7 +46,8 @@ static void values_are_what_storage_holds(void **state)
     static sample s;
     for (size_t k = 0; k < 2 * FORMATS; k++) {
         for (uint64_t seed = 0; seed < 40; seed++) {
-            make_sample(&s, names[k / 2], seed, k % 2, seed % 2 ? 0.5 : 5.0);
+            s = make_sample(names[k / 2], seed, k % 2, seed % 2 ? 0.5 : 5.0);
+            group_of(&s, k % 2);
             for (unsigned i = 0; seed % 10 >= 8 && i < COEFFICIENTS; i++)
                 s.group.factors[i] = seed % 10 == 8 ? 0.0f : 1e-4f;
             const lb_format_ops *ops = s.format.ops;
@@ -146,15 +117,20 @@ static void an_even_grid_is_that_of_integers(void **state)
 typedef struct smooth {
     const sample *s;
     unsigned count, order[LEVELS]; /* codes in ascending order of level at the point */
-    double c[COEFFICIENTS]; /* before factors */
+    double rest[COEFFICIENTS]; /* what storing a coefficient adds to it there */
 } smooth;
+
+static double smooth_coefficient(const smooth *m, const double *factors, unsigned k)
+{
+    return factors[0] * (k ? factors[k] : 1.0) * (double)m->s->start[k];
+}
 
 static void smooth_levels(const smooth *m, const double *factors, double *levels)
 {
     for (unsigned j = 0; j < m->count; j++) {
-        levels[j] = factors[0] * m->c[0];
+        levels[j] = smooth_coefficient(m, factors, 0) + m->rest[0];
         for (unsigned k = 1; k <= m->s->format.bits; k++)
-            levels[j] += m->order[j] >> (k - 1) & 1 ? factors[0] * factors[k] * m->c[k] : 0.0;
+            levels[j] += m->order[j] >> (k - 1) & 1 ? smooth_coefficient(m, factors, k) + m->rest[k] : 0.0;
     }
 }
 
@@ -203,11 +179,10 @@ static void check_gradients(sample *s)
     lb_tune_gradient got = {.v = dv};
     s->format.ops->tune->forward(&s->format, &s->group, params, NULL, values);
     s->format.ops->tune->backward(&s->format, &s->group, d, &got);
-    /* Coefficients as they are stored, so that what rounding them does is part of the point. */
-    for (unsigned k = 0; k <= s->format.bits; k++) {
+    for (unsigned k = 0; k <= s->format.bits; k++)
         factors[k] = (double)s->group.factors[k];
-        m.c[k] = (double)params[k] / (k ? factors[0] * factors[k] : factors[0]);
-    }
+    for (unsigned k = 0; k <= s->format.bits; k++)
+        m.rest[k] = (double)params[k] - smooth_coefficient(&m, factors, k);
     for (unsigned j = 0; j < m.count; j++) {
         codes[j] = (uint8_t)j;
         m.order[j] = j;
@@ -258,7 +233,7 @@ static void check_gradients(sample *s)
         }
     }
     for (unsigned k = 0; k <= s->format.bits; k++)
-        if (!(fabs(want[k] - (double)got.factors[k]) <= 2e-4 * size))
+        if (!(fabs(want[k] - (double)got.factors[k]) <= 1e-5 * size))
             fail_msg("%s: factor %u has gradient %g, wanted %g", s->format.name, k, (double)got.factors[k],
                      want[k]);
 }
@@ -269,7 +244,8 @@ static void gradients_are_those_of_the_smooth_function(void **state)
     static sample s;
     for (size_t k = 0; k < 2 * FORMATS; k++) {
         for (uint64_t seed = 0; seed < 60; seed++) {
-            make_sample(&s, names[k / 2], seed, k % 2, seed % 3 ? 0.5 : 1.5);
+            s = make_sample(names[k / 2], seed, k % 2, seed % 3 ? 0.5 : 1.5);
+            group_of(&s, k % 2);
             check_gradients(&s);
         }
     }
@@ -306,7 +282,8 @@ static void groups_of_equal_weights_stay_finite(void **state)
     for (size_t k = 0; k < 4 * FORMATS; k++) {
         float params[LB_FORMAT_MAX_PARAMS], values[MOST], dv[MOST];
         lb_tune_gradient got = {.v = dv};
-        make_sample(&s, names[k / 4], 1, true, 0.5);
+        s = make_sample(names[k / 4], 1, true, 0.5);
+        group_of(&s, true);
         for (size_t i = 0; i < s.n; i++)
             s.w[i] = constants[k % 4];
         s.format.ops->fit(&s.format, s.w, NULL, s.n, LB_FIT_SEARCH, s.start);
