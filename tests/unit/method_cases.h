@@ -98,6 +98,34 @@ static inline void case_run(method_case *c, const lb_method *method)
         assert_true(isfinite(c->layer.params[i]));
 }
 
+/* What a run gave, to compare another run with. */
+typedef struct outcome {
+    uint8_t *codes;
+    float *params;
+} outcome;
+
+static inline outcome run_alone(method_case *c, const lb_method *method)
+{
+    outcome o = {case_alloc(c->layer.rows * c->layer.cols, 1),
+                 case_alloc(c->layer.rows * c->params_per_row, sizeof(float))};
+    case_run(c, method);
+    memcpy(o.codes, c->layer.codes, c->layer.rows * c->layer.cols);
+    memcpy(o.params, c->layer.params, c->layer.rows * c->params_per_row * sizeof(float));
+    return o;
+}
+
+static inline void check_outcome(const method_case *c, const outcome *o)
+{
+    assert_memory_equal(c->layer.codes, o->codes, c->layer.rows * c->layer.cols);
+    assert_memory_equal(c->layer.params, o->params, c->layer.rows * c->params_per_row * sizeof(float));
+}
+
+static inline void outcome_free(outcome *o)
+{
+    free(o->codes);
+    free(o->params);
+}
+
 /* What the code of row r and column i stands for. */
 static inline double case_value(const method_case *c, const uint8_t *codes, const float *params, size_t r,
                                 size_t i)

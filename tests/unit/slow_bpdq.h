@@ -4,7 +4,7 @@
 #ifndef LB_TESTS_SLOW_BPDQ_H
 #define LB_TESTS_SLOW_BPDQ_H
 
-#include "method_cases.h"
+#include "slow_columns.h"
 
 /* Of one layer, in visiting order unless it says otherwise. */
 typedef struct slow_bpdq {
@@ -54,70 +54,11 @@ static inline unsigned slow_coefficients(const lb_format *f)
     return strcmp(f->ops->family, "int") == 0 ? 1 : f->bits + 1;
 }
 
-/* Selection sort, largest diagonal first, earlier columns first among equals. */
-static inline void slow_sort(const lb_hessian *h, size_t *column, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        for (size_t k = i + 1; k < count; k++) {
-            const float a = h->h[column[i] * (h->n + 1)], b = h->h[column[k] * (h->n + 1)];
-            if (b > a || (b == a && column[k] < column[i])) {
-                const size_t swap = column[i];
-                column[i] = column[k];
-                column[k] = swap;
-            }
-        }
-    }
-}
-
-static inline void slow_order(const method_case *c, size_t *column)
-{
-    const size_t n = c->layer.cols, group = c->layer.format.group ? c->layer.format.group : n;
-    size_t first[64], groups = 0, to = 0, *sorted = case_alloc(n, sizeof *sorted);
-    for (size_t i = 0; i < n; i++)
-        column[i] = i;
-    for (size_t at = 0; c->recipe.order != LB_ORDER_NONE && at < n; at += group) {
-        slow_sort(&c->hessian, column + at, n - at < group ? n - at : group);
-        first[groups++] = column[at]; /* a group is worth what its best column is */
-    }
-    slow_sort(&c->hessian, first, groups);
-    for (size_t k = 0; k < groups; k++)
-        for (size_t i = first[k] / group * group, end = i + group; i < end && i < n; i++)
-            sorted[to++] = column[i];
-    if (groups)
-        memcpy(column, sorted, n * sizeof *column);
-    free(sorted);
-}
-
-/* Gauss and Jordan in place; fine without pivots, since what is inverted is definite. */
-static inline void slow_invert(size_t n, double *p)
-{
-    for (size_t k = 0; k < n; k++) {
-        const double pivot = p[k * (n + 1)];
-        p[k * (n + 1)] = 1.0;
-        for (size_t j = 0; j < n; j++)
-            p[k * n + j] /= pivot;
-        for (size_t i = 0; i < n; i++) {
-            const double factor = p[i * n + k];
-            if (i == k)
-                continue;
-            p[i * n + k] = 0.0;
-            for (size_t j = 0; j < n; j++)
-                p[i * n + j] -= factor * p[k * n + j];
-        }
-    }
-}
-
 /* H + damp I, its inverse and U, of the columns in the order of s->column. */
 static inline void slow_geometry(const method_case *c, slow_bpdq *s)
 {
     const size_t n = s->n;
-    double mean = 0.0;
-    for (size_t i = 0; i < n; i++)
-        mean += (double)c->hessian.h[i * (n + 1)] / (double)n;
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < n; j++)
-            s->h[i * n + j] = (double)c->hessian.h[s->column[i] * n + s->column[j]] +
-                              (i == j ? c->recipe.damp * mean : 0.0);
+    slow_damped(c, s->column, s->h);
     memcpy(s->inverse, s->h, n * n * sizeof *s->h);
     slow_invert(n, s->inverse);
     for (size_t i = 0; i < n; i++) {
@@ -163,7 +104,7 @@ static inline slow_bpdq slow_create(const method_case *c)
     s.codes = case_alloc(rows * n, 1);
     s.params = case_alloc(rows * c->params_per_row, sizeof *s.params);
     s.energy = case_alloc(rows, sizeof *s.energy);
-    slow_order(c, s.column);
+    slow_order(c, c->recipe.order == LB_ORDER_ACT ? LB_ORDER_GROUP : c->recipe.order, s.column);
     slow_geometry(c, &s);
     slow_target(c, &s);
     return s;

@@ -262,34 +262,6 @@ static void better_than_gptq_at_two_bits(void **state)
     }
 }
 
-/* What a run gave, to compare another run with. */
-typedef struct outcome {
-    uint8_t *codes;
-    float *params;
-} outcome;
-
-static outcome run_alone(method_case *c)
-{
-    outcome o = {case_alloc(c->layer.rows * c->layer.cols, 1),
-                 case_alloc(c->layer.rows * c->params_per_row, sizeof(float))};
-    case_run(c, &lb_method_bpdq);
-    memcpy(o.codes, c->layer.codes, c->layer.rows * c->layer.cols);
-    memcpy(o.params, c->layer.params, c->layer.rows * c->params_per_row * sizeof(float));
-    return o;
-}
-
-static void check_outcome(const method_case *c, const outcome *o)
-{
-    assert_memory_equal(c->layer.codes, o->codes, c->layer.rows * c->layer.cols);
-    assert_memory_equal(c->layer.params, o->params, c->layer.rows * c->params_per_row * sizeof(float));
-}
-
-static void outcome_free(outcome *o)
-{
-    free(o->codes);
-    free(o->params);
-}
-
 /* The same bytes at any number of threads, for layers that share their call with others, and in act order, which
  * is group order here. */
 static void threads_neighbours_and_act_order(void **state)
@@ -305,7 +277,7 @@ static void threads_neighbours_and_act_order(void **state)
         wide.recipe.alternation = (lb_alternation){.iters = 3, .faithful = k & 2};
         small.recipe = wide.recipe;
         lb_thread_set_count(1);
-        outcome of_wide = run_alone(&wide), of_small = run_alone(&small);
+        outcome of_wide = run_alone(&wide, &lb_method_bpdq), of_small = run_alone(&small, &lb_method_bpdq);
         for (unsigned threads = 2; threads <= 3; threads++) {
             lb_thread_set_count(threads);
             if (wide.recipe.order == LB_ORDER_GROUP && threads == 3)
@@ -336,7 +308,7 @@ static void rows_share_their_round_only_when_faithful(void **state)
         for (uint64_t seed = 281; seed < 285; seed++) {
             method_case c = case_create("bp2-row", ROWS, N, 0, seed);
             c.recipe.alternation = (lb_alternation){.iters = 10, .init = LB_INIT_BITS, .faithful = faithful};
-            outcome all = run_alone(&c);
+            outcome all = run_alone(&c, &lb_method_bpdq);
             c.layer.rows = ALONE;
             case_run(&c, &lb_method_bpdq);
             if (faithful)
@@ -424,7 +396,7 @@ static void hopeless_hessians_and_lack_of_memory(void **state)
         c.hessian.h[5 * 80 + 9] = NAN;
         assert_int_equal(lb_method_bpdq.quantize(&c.recipe, &c.hessian, &c.layer, 1, &err), LB_EINVAL);
         c.hessian.h[5 * 80 + 9] = c.hessian.h[9 * 80 + 5] = 0.0f;
-        outcome whole = run_alone(&c);
+        outcome whole = run_alone(&c, &lb_method_bpdq);
         lb_status st = LB_ENOMEM;
         for (size_t k = 1; st != LB_OK; k++) {
             assert_true(k < 500);

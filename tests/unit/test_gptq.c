@@ -2,76 +2,10 @@
  * GPTQ against the procedure that it is a fast form of, in double: optimal brain quantization with a fixed
  * order (arXiv:2208.11580). There H^-1 of the remaining columns is kept explicitly: after column t,
  *   w -= (w_t - q_t) / P_tt * P_t.     P -= P_.t P_t. / P_tt     P = H^-1 at first */
-#include "method_cases.h"
+#include "slow_columns.h"
 
 #include "base/alloc.h"
 #include "base/thread.h"
-
-/* Selection sort, largest diagonal first, earlier columns first among equals. */
-static void sort_columns(const lb_hessian *h, size_t *column, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        for (size_t k = i + 1; k < count; k++) {
-            const float a = h->h[column[i] * (h->n + 1)], b = h->h[column[k] * (h->n + 1)];
-            if (b > a || (b == a && column[k] < column[i])) {
-                const size_t swap = column[i];
-                column[i] = column[k];
-                column[k] = swap;
-            }
-        }
-    }
-}
-
-static void visiting_order(const method_case *c, size_t *column)
-{
-    const size_t n = c->layer.cols, group = c->layer.format.group ? c->layer.format.group : n;
-    for (size_t i = 0; i < n; i++)
-        column[i] = i;
-    if (c->recipe.order == LB_ORDER_ACT)
-        sort_columns(&c->hessian, column, n);
-    if (c->recipe.order != LB_ORDER_GROUP)
-        return;
-    size_t first[64], groups = 0, to = 0, *sorted = case_alloc(n, sizeof *sorted);
-    for (size_t at = 0; at < n; at += group) {
-        sort_columns(&c->hessian, column + at, n - at < group ? n - at : group);
-        first[groups++] = column[at]; /* a group is worth what its best column is */
-    }
-    sort_columns(&c->hessian, first, groups);
-    for (size_t k = 0; k < groups; k++)
-        for (size_t i = first[k] / group * group, end = i + group; i < end && i < n; i++)
-            sorted[to++] = column[i];
-    memcpy(column, sorted, n * sizeof *column);
-    free(sorted);
-}
-
-/* (H + damp * mean diagonal * I)^-1 in visiting order, by Gauss-Jordan elimination in place. */
-static double *damped_inverse(const method_case *c, const size_t *column)
-{
-    const size_t n = c->layer.cols;
-    double *p = case_alloc(n * n, sizeof *p), mean = 0.0;
-    for (size_t i = 0; i < n; i++)
-        mean += (double)c->hessian.h[i * (n + 1)] / (double)n;
-    for (size_t i = 0; i < n; i++) {
-        for (size_t j = 0; j < n; j++)
-            p[i * n + j] = (double)c->hessian.h[column[i] * n + column[j]];
-        p[i * (n + 1)] += c->recipe.damp * mean;
-    }
-    for (size_t k = 0; k < n; k++) {
-        const double pivot = p[k * (n + 1)];
-        p[k * (n + 1)] = 1.0;
-        for (size_t j = 0; j < n; j++)
-            p[k * n + j] /= pivot;
-        for (size_t i = 0; i < n; i++) {
-            const double factor = p[i * n + k];
-            if (i == k)
-                continue;
-            p[i * n + k] = 0.0;
-            for (size_t j = 0; j < n; j++)
-                p[i * n + j] -= factor * p[k * n + j];
-        }
-    }
-    return p;
-}
 
 /* Parameters of the group of visited column t, from the weights as they are now. */
 static void fit_group(const method_case *c, const size_t *column, const double *w, size_t r, size_t t,
@@ -94,9 +28,10 @@ static void slow_gptq(const method_case *c, const double *target, uint8_t *codes
     const lb_format *f = &c->layer.format;
     const size_t n = c->layer.cols, rows = c->layer.rows;
     size_t *column = case_alloc(n, sizeof *column);
-    double *w = case_alloc(rows * n, sizeof *w);
-    visiting_order(c, column);
-    double *p = damped_inverse(c, column);
+    double *w = case_alloc(rows * n, sizeof *w), *p = case_alloc(n * n, sizeof *p);
+    slow_order(c, c->recipe.order, column);
+    slow_damped(c, column, p);
+    slow_invert(n, p);
     for (size_t r = 0; r < rows; r++)
         for (size_t t = 0; t < n; t++)
             w[r * n + t] = target ? target[r * n + column[t]] : (double)c->layer.w[r * n + column[t]];
@@ -218,7 +153,9 @@ static void drift_moves_the_target(void **state)
     size_t stored[N];
     for (size_t i = 0; i < N; i++)
         stored[i] = i;
-    double *p = damped_inverse(&c, stored);
+    double *p = case_alloc(c.layer.cols * c.layer.cols, sizeof *p);
+    slow_damped(&c, stored, p);
+    slow_invert(c.layer.cols, p);
     for (int order = LB_ORDER_GROUP; order <= LB_ORDER_NONE; order++) {
         for (int share = 0; share <= 2; share++) {
             c.recipe.order = (lb_order)order;
@@ -293,28 +230,6 @@ static void without_correlation_it_is_rounding(void **state)
     }
 }
 
-/* What a run gave, to compare another run with. */
-typedef struct outcome {
-    uint8_t *codes;
-    float *params;
-} outcome;
-
-static outcome run_alone(method_case *c)
-{
-    outcome o = {case_alloc(c->layer.rows * c->layer.cols, 1),
-                 case_alloc(c->layer.rows * c->params_per_row, sizeof(float))};
-    case_run(c, &lb_method_gptq);
-    memcpy(o.codes, c->layer.codes, c->layer.rows * c->layer.cols);
-    memcpy(o.params, c->layer.params, c->layer.rows * c->params_per_row * sizeof(float));
-    return o;
-}
-
-static void check_outcome(const method_case *c, const outcome *o)
-{
-    assert_memory_equal(c->layer.codes, o->codes, c->layer.rows * c->layer.cols);
-    assert_memory_equal(c->layer.params, o->params, c->layer.rows * c->params_per_row * sizeof(float));
-}
-
 /* The same bytes at any number of threads, and for layers that share their call with others. */
 static void threads_and_neighbours(void **state)
 {
@@ -328,7 +243,8 @@ static void threads_and_neighbours(void **state)
             small.hessian = wide.hessian;
             small.recipe.order = wide.recipe.order = (lb_order)order;
             lb_thread_set_count(1);
-            outcome of_wide = run_alone(&wide), of_small = run_alone(&small);
+            outcome of_wide = run_alone(&wide, &lb_method_gptq),
+                    of_small = run_alone(&small, &lb_method_gptq);
             for (unsigned threads = 2; threads <= 3; threads++) {
                 lb_thread_set_count(threads);
                 memset(wide.layer.codes, 0, wide.layer.rows * 288);
@@ -339,10 +255,8 @@ static void threads_and_neighbours(void **state)
                 check_outcome(&small, &of_small);
             }
             lb_thread_set_count(0);
-            free(of_wide.codes);
-            free(of_wide.params);
-            free(of_small.codes);
-            free(of_small.params);
+            outcome_free(&of_wide);
+            outcome_free(&of_small);
             small.hessian = (lb_hessian){0};
             case_free(&wide);
             case_free(&small);
