@@ -50,9 +50,9 @@ typedef struct group_job {
 typedef struct scratch {
     float *v; /* [size] weights on their way through a sweep */
     double *sw; /* [size] S Wt */
-    double *sf; /* [count, size] S F */
+    double *sf; /* [count, size] S F of `held` */
     float *basis; /* [2^bits, count] */
-    uint8_t *codes, *best; /* [size] */
+    uint8_t *codes, *best, *held; /* [size] */
 } scratch;
 
 static size_t iterations(const group_job *j)
@@ -81,28 +81,56 @@ static void sweep(const group_job *j, const float *wt, const float *params, floa
     }
 }
 
-/* a [count, count] = F^T S F and b [count] = F^T S Wt of some codes. */
-static void normal_equations(const group_job *j, const scratch *x, const uint8_t *codes, double *a, double *b)
+/* sf += by * S[t, :] of each coefficient; by [count]. */
+static void add_column(const group_job *j, const scratch *x, size_t t, const float *by)
+{
+    const double *row = j->s + t * j->size;
+    for (unsigned i = 0; i < j->count; i++) {
+        const double f = (double)by[i];
+        double *to = x->sf + i * j->size;
+        for (size_t k = 0; f != 0.0 && k < j->size; k++)
+            to[k] += f * row[k];
+    }
+}
+
+/* S F of the codes `held`: all of it anew. */
+static void begin_sf(const group_job *j, const scratch *x, const uint8_t *codes)
+{
+    memset(x->sf, 0, j->count * j->size * sizeof *x->sf);
+    memcpy(x->held, codes, j->size);
+    for (size_t t = 0; t < j->size; t++)
+        add_column(j, x, t, x->basis + codes[t] * j->count);
+}
+
+/* From one sweep to the next few codes change, and only their columns are added. */
+static void update_sf(const group_job *j, const scratch *x, const uint8_t *codes)
+{
+    for (size_t t = 0; t < j->size; t++) {
+        float by[LB_FORMAT_MAX_PARAMS];
+        if (codes[t] == x->held[t])
+            continue;
+        for (unsigned i = 0; i < j->count; i++)
+            by[i] = x->basis[codes[t] * j->count + i] - x->basis[x->held[t] * j->count + i];
+        add_column(j, x, t, by);
+        x->held[t] = codes[t];
+    }
+}
+
+/* a [count, count] = F^T S F and b [count] = F^T S Wt of the codes `held`. */
+static void normal_equations(const group_job *j, const scratch *x, double *a, double *b)
 {
     const unsigned count = j->count;
-    memset(x->sf, 0, count * j->size * sizeof *x->sf);
     memset(a, 0, count * count * sizeof *a);
     memset(b, 0, count * sizeof *b);
     for (size_t t = 0; t < j->size; t++) {
-        const float *basis = x->basis + codes[t] * count;
-        const double *row = j->s + t * j->size;
+        const float *basis = x->basis + x->held[t] * count;
         for (unsigned i = 0; i < count; i++) {
             const double f = (double)basis[i];
-            double *to = x->sf + i * j->size;
             b[i] += f * x->sw[t];
-            for (size_t k = 0; f != 0.0 && k < j->size; k++)
-                to[k] += f * row[k];
+            for (unsigned k = 0; k < count; k++)
+                a[i * count + k] += f * x->sf[k * j->size + t];
         }
     }
-    for (size_t t = 0; t < j->size; t++)
-        for (unsigned i = 0; i < count; i++)
-            for (unsigned k = 0; k < count; k++)
-                a[i * count + k] += (double)x->basis[codes[t] * count + i] * x->sf[k * j->size + t];
 }
 
 /* |(Wt - c F^T) Ul^-1|^2 = Wt S Wt - 2 c b + c a c. */
@@ -128,14 +156,14 @@ static double judge(const group_job *j, const float *params, double whole, const
     return objective(j->count, whole, a, b, c);
 }
 
-/* Coefficients for the codes, as storage holds them, into params; returns the objective. They stay where they cannot be
+/* Coefficients for the codes `held`, as storage holds them, into params; returns the objective. They stay where they cannot be
  * told apart, because too few of the levels are in use, and where storage rounds the better ones to worse. */
-static double refit(const group_job *j, const scratch *x, const uint8_t *codes, double whole, float *params)
+static double refit(const group_job *j, const scratch *x, double whole, float *params)
 {
     double a[LB_FORMAT_MAX_PARAMS * LB_FORMAT_MAX_PARAMS], b[LB_FORMAT_MAX_PARAMS], c[LB_FORMAT_MAX_PARAMS];
     float coefficients[LB_FORMAT_MAX_PARAMS], refitted[LB_FORMAT_MAX_PARAMS];
     double largest = 0.0;
-    normal_equations(j, x, codes, a, b);
+    normal_equations(j, x, a, b);
     for (unsigned i = 0; i < j->count; i++)
         largest = a[i * j->count + i] > largest ? a[i * j->count + i] : largest;
     /* the paper's 1e-4 goes with H = 2 / T X^T X, twice ours */
@@ -181,7 +209,8 @@ static void begin_row(const group_job *j, const scratch *x, const float *wt, dou
     if (j->recipe->alternation.init != LB_INIT_BITS)
         return;
     most_significant_bits(j, wt, x->codes);
-    (void)refit(j, x, x->codes, whole, params);
+    begin_sf(j, x, x->codes);
+    (void)refit(j, x, whole, params);
 }
 
 static double begin_products(const group_job *j, const scratch *x, const float *wt)
@@ -229,10 +258,14 @@ static void choose_row(const group_job *j, const scratch *x, size_t row)
     begin_row(j, x, wt, whole, params);
     memcpy(best, params, params_bytes);
     for (size_t i = 0; i < rounds && (j->chosen == SIZE_MAX || i <= j->chosen); i++) {
+        float swept[LB_FORMAT_MAX_PARAMS];
         double score = 0.0;
+        memcpy(swept, params, params_bytes);
         sweep(j, wt, params, x->v, x->codes);
-        if (j->recipe->alternation.iters > 0)
-            score = refit(j, x, x->codes, whole, params);
+        if (j->recipe->alternation.iters > 0) {
+            (i ? update_sf : begin_sf)(j, x, x->codes);
+            score = refit(j, x, whole, params);
+        }
         if (j->scores)
             j->scores[row * rounds + i] = score;
         if (j->chosen == SIZE_MAX ? score < least : i == j->chosen) {
@@ -240,6 +273,9 @@ static void choose_row(const group_job *j, const scratch *x, size_t row)
             memcpy(best, params, params_bytes);
             memcpy(x->best, x->codes, j->size);
         }
+        /* Another sweep would find what this one found. */
+        if (!j->recipe->alternation.faithful && memcmp(params, swept, params_bytes) == 0)
+            break;
     }
     finish_row(j, x, row, wt, best);
 }
@@ -252,6 +288,7 @@ static void scratch_free(scratch *x)
     lb_free(x->basis);
     lb_free(x->codes);
     lb_free(x->best);
+    lb_free(x->held);
 }
 
 static bool scratch_create(const group_job *j, scratch *x)
@@ -262,7 +299,8 @@ static bool scratch_create(const group_job *j, scratch *x)
     x->basis = lb_alloc(1u << j->layer->format.bits, j->count * sizeof *x->basis);
     x->codes = lb_alloc(j->size, 1);
     x->best = lb_alloc_zero(j->size, 1);
-    return x->v && x->sw && x->sf && x->basis && x->codes && x->best;
+    x->held = lb_alloc(j->size, 1);
+    return x->v && x->sw && x->sf && x->basis && x->codes && x->best && x->held;
 }
 
 static void choose_rows(void *arg, size_t begin, size_t end)
