@@ -156,8 +156,8 @@ static double judge(const group_job *j, const float *params, double whole, const
     return objective(j->count, whole, a, b, c);
 }
 
-/* Coefficients for the codes `held`, as storage holds them, into params; returns the objective. They stay where they cannot be
- * told apart, because too few of the levels are in use, and where storage rounds the better ones to worse. */
+/* Coefficients for the codes `held`, as storage holds them, into params; returns the objective. They stay where they
+ * cannot be told apart, because too few of the levels are in use, and where storage rounds the better ones to worse. */
 static double refit(const group_job *j, const scratch *x, double whole, float *params)
 {
     double a[LB_FORMAT_MAX_PARAMS * LB_FORMAT_MAX_PARAMS], b[LB_FORMAT_MAX_PARAMS], c[LB_FORMAT_MAX_PARAMS];
