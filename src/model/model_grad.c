@@ -54,7 +54,7 @@ static lb_status make_room(pass *p, lb_error *err)
     LB_TRY(lb_alloc_array(&p->targets, p->tokens, sizeof *p->targets, "targets", err));
     LB_TRY(lb_rope_create(c, j->length, &p->rope, err));
     LB_TRY(lb_block_trace_create(c, batch_tokens, j->length, &p->trace, err));
-    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
+    for (unsigned which = 0; !(j->sums && j->sums->blocks) && which < LB_BLOCK_LINEARS; which++)
         LB_TRY(lb_alloc_array(&p->grads.weights[which], weight_count(c, which), sizeof(float),
                               "gradients of a block", err));
     for (unsigned stage = 0; j->wants_inputs && stage < LB_STAGE_COUNT; stage++)
@@ -119,7 +119,9 @@ static lb_status loss_end(pass *p, double *loss, lb_error *err)
 {
     const lb_model_grad *j = p->job;
     float *x = p->x[j->config->layers];
-    const lb_head_grads none = {0}, grads = {.dx = x};
+    const lb_head_grads none = {0};
+    const lb_head_grads grads = {
+        .head = j->sums ? j->sums->head : NULL, .norm = j->sums ? j->sums->norm : NULL, .dx = x};
     double ignored;
     for (size_t t = 0; t < p->tokens; t++)
         p->targets[t] = (t + 1) % j->length == 0 ? LB_NO_TARGET : j->ids[t + 1];
@@ -138,24 +140,55 @@ static lb_status loss_end(pass *p, double *loss, lb_error *err)
                    j->label, fabs(*loss)); /* a NaN's sign means nothing */
 }
 
+/* Where a block's gradients go: to the caller's sums, or to a batch's own. */
+static lb_block_grads block_grads(const pass *p, size_t layer)
+{
+    const lb_model_sums *sums = p->job->sums;
+    if (!sums || !sums->blocks)
+        return p->grads;
+    lb_block_grads grads = sums->blocks[layer];
+    memcpy(grads.inputs, p->grads.inputs, sizeof grads.inputs);
+    return grads;
+}
+
+static void begin_batch(const pass *p)
+{
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
+        if (p->grads.weights[which])
+            memset(p->grads.weights[which], 0, weight_count(p->job->config, which) * sizeof(float));
+}
+
+/* d [tokens, hidden], the gradient with respect to what the first block was fed. */
+static void add_to_embedding(const pass *p, const float *d)
+{
+    const size_t width = p->job->config->hidden;
+    for (size_t t = 0; t < p->tokens; t++) {
+        float *row = p->job->sums->embed + p->job->ids[t] * width;
+        for (size_t i = 0; i < width; i++)
+            row[i] += d[t * width + i];
+    }
+}
+
 /* dy, the gradient with respect to what the block put out, becomes that with respect to what it was fed. */
 static lb_status backward(pass *p, size_t layer, float *dy, lb_error *err)
 {
     const lb_model_grad *j = p->job;
     const size_t row = j->length * j->config->hidden;
+    const lb_block_grads grads = block_grads(p, layer);
+    const bool goes_on = layer > 0 || (j->sums && j->sums->embed);
     lb_block block = {0};
     lb_status st = LB_OK;
     LB_GO(j->load(j->self, layer, &block, err));
     const lb_stage_context c = context(p, &block);
     for (size_t at = 0; at < j->sequences; at += j->batch) {
         float *x = p->x[layer] + at * row, *d = dy + at * row;
-        for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
-            memset(p->grads.weights[which], 0, weight_count(j->config, which) * sizeof(float));
+        begin_batch(p);
         LB_GO(lb_block_forward_traced(&c, x, batch_at(p, at), j->length, &p->trace, x, err));
-        LB_GO(lb_block_backward(&c, &p->trace, d, &p->grads, layer > 0 ? d : NULL, err));
+        LB_GO(lb_block_backward(&c, &p->trace, d, &grads, goes_on ? d : NULL, err));
         const lb_block_pass done_pass = {
-            .layer = layer, .batch = at / j->batch, .context = &c, .trace = &p->trace, .grads = &p->grads};
-        LB_GO(j->take(j->self, &done_pass, err));
+            .layer = layer, .batch = at / j->batch, .context = &c, .trace = &p->trace, .grads = &grads};
+        if (j->take)
+            LB_GO(j->take(j->self, &done_pass, err));
         LB_GO(lb_progress_tell(j->progress, j->label, 0, 0, err));
     }
 done:
@@ -185,6 +218,8 @@ lb_status lb_model_backward(const lb_model_grad *job, double *loss, lb_error *er
         LB_GO(tell(&p, err));
         LB_GO(backward(&p, i, p.x[layers], err));
     }
+    if (job->sums && job->sums->embed)
+        add_to_embedding(&p, p.x[layers]);
 done:
     pass_free(&p);
     return st;

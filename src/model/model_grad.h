@@ -21,6 +21,13 @@ typedef struct lb_block_pass {
     const lb_block_grads *grads; /* of the sum of the batch's losses: weights, and inputs where wanted */
 } lb_block_pass;
 
+/* Gradients of all parameters, added to; NULL: not wanted. Where embedding and head are one, so may embed and head. */
+typedef struct lb_model_sums {
+    lb_block_grads *blocks; /* [layers]; their inputs are not used */
+    float *embed, *head; /* [vocab, hidden] */
+    float *norm; /* [hidden] */
+} lb_model_sums;
+
 typedef struct lb_model_grad {
     const lb_kernels *kernels;
     const lb_config *config;
@@ -30,6 +37,7 @@ typedef struct lb_model_grad {
     size_t sequences, length; /* length >= 2 */
     size_t batch; /* sequences whose gradients are summed up; >= 1 */
     bool wants_inputs; /* gradients with respect to what the layers are fed, too */
+    const lb_model_sums *sums; /* may be NULL */
     const lb_progress *progress; /* told of every block twice */
     const char *label;
 
@@ -39,7 +47,8 @@ typedef struct lb_model_grad {
     /* Replaces the targets [tokens], which are the ids that come next, before the way back. x [tokens, hidden] is
      * what the last block put out. NULL: they stay. */
     lb_status (*retarget)(void *self, const float *x, size_t tokens, uint32_t *targets, lb_error *err);
-    /* Called for every batch of every block, blocks from the last to the first, batches in order. */
+    /* Called for every batch of every block, blocks from the last to the first, batches in order. Where the block has
+     * sums, those are the gradients that it sees, with all batches so far. May be NULL. */
     lb_status (*take)(void *self, const lb_block_pass *pass, lb_error *err);
 } lb_model_grad;
 
