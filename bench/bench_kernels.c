@@ -181,11 +181,11 @@ static void bench_rest(bench *b)
     for (unsigned i = 0; i < b->repeats; i++) {
         double begin = lb_now();
         for (unsigned round = 0; round < ROUNDS; round++)
-            lb_qvec_set(b->kernels, b->vector, b->x, b->cols);
+            lb_qvec_set(b->kernels, b->vector, b->x, 1, b->cols);
         encode[i] = (lb_now() - begin) / ROUNDS;
         begin = lb_now();
         for (unsigned round = 0; round < ROUNDS; round++) {
-            lb_qvec_set(b->kernels, b->vector, b->x, b->cols);
+            lb_qvec_set(b->kernels, b->vector, b->x, 1, b->cols);
             lb_qvec_make_sums(b->kernels, b->vector);
         }
         sums[i] = (lb_now() - begin) / ROUNDS;
@@ -234,7 +234,7 @@ int main(int argc, char **argv)
         return 2;
     }
     printf("%s, kernels %s, medians of %u\n", lb_cpu_model(), lb_cpu_level_name(b.kernels->level), b.repeats);
-    stop_on(lb_qvec_create(b.cols, &b.vector, &err), &err);
+    stop_on(lb_qvec_create(1, b.cols, &b.vector, &err), &err);
     stop_on(lb_alloc_array(&b.x, b.cols > SIDE ? b.cols : SIDE, sizeof *b.x, "x", &err), &err);
     stop_on(lb_alloc_array(&b.y, b.rows > SIDE ? b.rows : SIDE, sizeof *b.y, "y", &err), &err);
     stop_on(lb_alloc_array(&b.w, PATTERNS * b.cols, sizeof *b.w, "weights", &err), &err);
@@ -243,7 +243,7 @@ int main(int argc, char **argv)
         b.x[i] = (float)lb_rng_normal(&rng);
     for (size_t i = 0; i < PATTERNS * b.cols; i++)
         b.w[i] = (float)lb_rng_normal(&rng);
-    lb_qvec_set(b.kernels, b.vector, b.x, b.cols);
+    lb_qvec_set(b.kernels, b.vector, b.x, 1, b.cols);
     for (size_t f = 0; f < b.format_count; f++)
         make_subject(&b, &b.subjects[f]);
     const unsigned most_threads = lb_thread_available() > 1 ? 2 : 1;

@@ -128,7 +128,7 @@ lb_status lb_session_feed(lb_session *s, const uint32_t *ids, size_t n, const lb
         LB_TRY(lb_progress_tell(progress, "prompt", done + last, n, err));
     }
     lb_embedding_logits_decode(s->kernels, &s->model->ends, s->x + (last - 1) * s->model->config.hidden,
-                               s->scratch, s->ws.vector, s->logits);
+                               s->scratch, s->ws.vectors, s->logits);
     *logits = s->logits;
     return LB_OK;
 }
@@ -169,9 +169,9 @@ void lb_session_products(lb_session *s)
         const lb_linear *linear = s->model->blocks[layer].linear;
         for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
             const unsigned first = flow[which].first;
-            lb_linear_decode(s->kernels, &linear[which], flow[which].in, ws->vector,
+            lb_linear_decode(s->kernels, &linear[which], flow[which].in, 1, ws->vectors,
                              which != first && linear[first].quantized, flow[which].out);
         }
     }
-    lb_linear_decode(s->kernels, &s->model->ends.head, s->scratch, ws->vector, false, s->logits);
+    lb_linear_decode(s->kernels, &s->model->ends.head, s->scratch, 1, ws->vectors, false, s->logits);
 }

@@ -306,10 +306,11 @@ static void set_encoded(lb_qmat *matrix, size_t row, const uint8_t *codes, const
 
 /* ---- Products ------------------------------------------------------------------------------------ */
 
-static void times(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, const lb_qvec *x, float *y)
+static void times(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, const lb_qvec *x,
+                  size_t index, float *y)
 {
     const lb_qmat_panel p = panel_at(matrix, panel);
-    const lb_qvec_view view = lb_qvec_codes(x);
+    const lb_qvec_view view = lb_qvec_codes(x, index);
     kernels->qmat_times(&p, &view, y);
 }
 

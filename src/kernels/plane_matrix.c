@@ -115,10 +115,11 @@ static lb_plane_panel panel_at(const lb_qmat *matrix, size_t index)
     return panel;
 }
 
-static void times(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, const lb_qvec *x, float *y)
+static void times(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, const lb_qvec *x,
+                  size_t index, float *y)
 {
     const lb_plane_panel p = panel_at(matrix, panel);
-    const lb_sums_view view = lb_qvec_sums(x);
+    const lb_sums_view view = lb_qvec_sums(x, index);
     kernels->planes_times(&p, &view, y);
 }
 

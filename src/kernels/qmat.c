@@ -101,13 +101,16 @@ static void multiply_panels(void *arg, size_t begin, size_t end)
     const product *p = arg;
     const lb_qmat *matrix = p->matrix;
     const size_t panel_rows = matrix->kind->panel_rows;
+    /* A panel is read once from memory; the vectors after the first find it in a cache. */
     for (size_t panel = begin; panel < end; panel++) {
-        float *y = p->y + panel * panel_rows, last[LB_QMAT_MOST_PANEL_ROWS];
-        const size_t rows = matrix->rows - panel * panel_rows;
-        const bool whole = rows >= panel_rows;
-        matrix->kind->times(p->kernels, matrix, panel, p->x, whole ? y : last);
-        if (!whole)
-            memcpy(y, last, rows * sizeof *y);
+        for (size_t i = 0; i < p->x->count; i++) {
+            float *y = p->y + i * matrix->rows + panel * panel_rows, last[LB_QMAT_MOST_PANEL_ROWS];
+            const size_t rows = matrix->rows - panel * panel_rows;
+            const bool whole = rows >= panel_rows;
+            matrix->kind->times(p->kernels, matrix, panel, p->x, i, whole ? y : last);
+            if (!whole)
+                memcpy(y, last, rows * sizeof *y);
+        }
     }
 }
 
@@ -122,8 +125,9 @@ void lb_qmat_times(const lb_kernels *kernels, const lb_qmat *matrix, lb_qvec *x,
     product p = {.kernels = kernels, .matrix = matrix, .x = x, .y = y};
     if (matrix->kind->prepare)
         matrix->kind->prepare(kernels, x);
-    if (matrix->panels * matrix->panel_bytes < SERIAL_BYTES)
+    const size_t work = matrix->panel_bytes * x->count;
+    if (matrix->panels * work < SERIAL_BYTES)
         multiply_panels(&p, 0, matrix->panels);
     else
-        lb_parallel_for(matrix->panels, lb_divide_up(CHUNK_BYTES, matrix->panel_bytes), multiply_panels, &p);
+        lb_parallel_for(matrix->panels, lb_divide_up(CHUNK_BYTES, work), multiply_panels, &p);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * A quantized matrix in the layout that decoding wants, and the product with one vector.
+ * A quantized matrix in the layout that decoding wants, and the product with a vector, or a few.
  *
  *   W[r][c] = scale[r][g] * (code[r][c] - zero[r][g]),   g = c / group
  *
@@ -69,26 +69,26 @@ size_t lb_qmat_bytes(const lb_qmat *matrix);
 size_t lb_qmat_rows(const lb_qmat *matrix);
 size_t lb_qmat_cols(const lb_qmat *matrix);
 
-/* A vector with 8-bit codes, one scale per 32 entries: x[c] ~ scale[c / 32] * code[c],
+/* Vectors with 8-bit codes, one scale per 32 entries: x[c] ~ scale[c / 32] * code[c],
  * code in -127..127, scale = max|x| / 127. For bit planes with 10-bit codes and one scale per 256 entries
- * (plane_panel.h), made when first multiplied. */
+ * (plane_panel.h), made when first multiplied. One or a few, which share what a product reads of a matrix. */
 typedef struct lb_qvec lb_qvec;
-lb_status lb_qvec_create(size_t max_cols, lb_qvec **out, lb_error *err);
+lb_status lb_qvec_create(size_t max_count, size_t max_cols, lb_qvec **out, lb_error *err);
 void lb_qvec_destroy(lb_qvec *vector);
-/* x must stay as it is until the vector is set again. */
-void lb_qvec_set(const lb_kernels *kernels, lb_qvec *vector, const float *x, size_t cols);
+/* x [count, cols] must stay as it is until the vectors are set again. */
+void lb_qvec_set(const lb_kernels *kernels, lb_qvec *vectors, const float *x, size_t count, size_t cols);
 
-/* The vector as a block format of integers (mxint8, mxint6, mxint4, nvint4 by any scale rule) rounds it:
- * exactly the codes and scales of lb_format_encode_row, where a tensor scale is bound to this vector alone.
+/* The vectors as a block format of integers (mxint8, mxint6, mxint4, nvint4 by any scale rule) rounds it:
+ * exactly the codes and scales of lb_format_encode_row, where a tensor scale is bound to each vector alone.
  * Other formats change nothing and give false: multiply in floats. So does mxint8 with its whole range. */
-bool lb_qvec_set_format(const lb_kernels *kernels, lb_qvec *vector, const lb_format *act, const float *x,
-                        size_t cols);
+bool lb_qvec_set_format(const lb_kernels *kernels, lb_qvec *vectors, const lb_format *act, const float *x,
+                        size_t count, size_t cols);
 
-/* Whether the two can be multiplied: bit planes want a vector of lb_qvec_set. */
+/* Whether the two can be multiplied: bit planes want vectors of lb_qvec_set. */
 bool lb_qmat_takes(const lb_qmat *matrix, const lb_qvec *x);
 
-/* y [rows] = W x. Threaded over panels of rows; the same bits at any thread count, and the same bits
- * from every instruction set. */
+/* y [count, rows] = x W^T. Threaded over panels of rows; the same bits at any thread count, from every instruction
+ * set, and with or without other vectors beside one. */
 void lb_qmat_times(const lb_kernels *kernels, const lb_qmat *matrix, lb_qvec *x, float *y);
 
 #endif

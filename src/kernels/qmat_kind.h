@@ -14,8 +14,9 @@ typedef struct lb_qmat_kind {
     void (*set_encoded)(lb_qmat *matrix, size_t row, const uint8_t *codes, const float *params);
     void (*prepare)(const lb_kernels *kernels,
                     lb_qvec *x); /* makes what `times` takes of x; NULL: it is there */
-    /* y [panel_rows], those past the matrix's last row included */
-    void (*times)(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, const lb_qvec *x, float *y);
+    /* y [panel_rows], those past the matrix's last row included, of vector `index` */
+    void (*times)(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, const lb_qvec *x,
+                  size_t index, float *y);
     void (*dequantize)(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, size_t first,
                        size_t count, float *out);
 } lb_qmat_kind;

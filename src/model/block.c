@@ -88,7 +88,8 @@ lb_status lb_workspace_create(const lb_config *c, size_t max_tokens, lb_workspac
                   {&ws.a, q},         {&ws.gate, c->ffn}, {&ws.m, c->ffn}, {&ws.y, c->hidden}};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         LB_GO(lb_alloc_array(arrays[i].array, max_tokens, arrays[i].width * sizeof(float), "workspace", err));
-    LB_GO(lb_qvec_create(lb_widest_input(c), &ws.vector, err));
+    LB_GO(lb_qvec_create(max_tokens < LB_DECODE_TOKENS ? max_tokens : LB_DECODE_TOKENS, lb_widest_input(c),
+                         &ws.vectors, err));
     *out = ws;
     ws = (lb_workspace){0};
 done:
@@ -101,7 +102,7 @@ void lb_workspace_free(lb_workspace *ws)
     float *arrays[] = {ws->h, ws->q, ws->k, ws->v, ws->a, ws->gate, ws->m, ws->y};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         lb_free(arrays[i]);
-    lb_qvec_destroy(ws->vector);
+    lb_qvec_destroy(ws->vectors);
     *ws = (lb_workspace){0};
 }
 
@@ -126,34 +127,47 @@ static void norm_tokens(const lb_stage_context *c, const float *x, const float *
     lb_parallel_for(tokens, ROWS_PER_CHUNK, norm_rows, &j);
 }
 
+/* Whether a stage's layers go through the decode kernels: a single token, and a few where that reads less. */
+static bool decodes(const lb_stage_context *c, lb_stage stage, size_t tokens)
+{
+    bool quantized = false;
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
+        quantized =
+            quantized || (lb_block_linears[which].stage == stage && c->block->linear[which].quantized);
+    return tokens == 1 || (tokens <= LB_DECODE_TOKENS && quantized);
+}
+
 /* x [tokens, width] made what the layers of a stage see. */
 static lb_status prepare(const lb_stage_context *c, lb_stage stage, float *x, size_t tokens, lb_error *err)
 {
-    if (tokens > 1)
+    if (!decodes(c, stage, tokens))
         return lb_inputs_prepare(c->kernels, c->inputs, stage, x, tokens, err);
     lb_inputs_rotate(c->kernels, c->inputs, stage, x, tokens);
     return LB_OK;
 }
 
-/* Layers of one token: a rounded input has codes, which integer layers multiply as they are. */
+/* Layers of a few tokens: a rounded input has codes, which integer layers multiply as they are. */
 static lb_status decode_linears(const lb_stage_context *c, unsigned first, unsigned last, float *x,
-                                float *const *outs, lb_error *err)
+                                size_t tokens, float *const *outs, lb_error *err)
 {
     const lb_linear *linears = c->block->linear;
+    const size_t cols = linears[first].cols;
     const bool rounds = lb_inputs_round(c->inputs);
-    bool is_set = false;
+    lb_qvec *vectors = c->ws->vectors;
+    bool are_set = false;
     if (rounds) {
         const lb_format *act = &c->inputs->act;
-        is_set = lb_qvec_set_format(c->kernels, c->ws->vector, act, x, linears[first].cols);
-        LB_TRY(lb_cast_rows(c->kernels, act, true, x, 1, linears[first].cols, err));
+        are_set = vectors && lb_qvec_set_format(c->kernels, vectors, act, x, tokens, cols);
+        LB_TRY(lb_cast_rows(c->kernels, act, true, x, tokens, cols, err));
     }
     for (unsigned which = first; which <= last; which++) {
         const lb_linear *l = &linears[which];
-        if (l->quantized && rounds && !(is_set && lb_qmat_takes(l->quantized, c->ws->vector))) {
-            LB_TRY(lb_linear_apply(c->kernels, l, x, 1, outs[which - first], err));
+        const bool exact = !rounds || (are_set && l->quantized && lb_qmat_takes(l->quantized, vectors));
+        if (l->quantized ? !exact : tokens > 1) {
+            LB_TRY(lb_linear_apply(c->kernels, l, x, tokens, outs[which - first], err));
         } else {
-            lb_linear_decode(c->kernels, l, x, c->ws->vector, is_set, outs[which - first]);
-            is_set = is_set || l->quantized;
+            lb_linear_decode(c->kernels, l, x, tokens, vectors, are_set, outs[which - first]);
+            are_set = are_set || l->quantized;
         }
     }
     return LB_OK;
@@ -163,8 +177,8 @@ static lb_status decode_linears(const lb_stage_context *c, unsigned first, unsig
 static lb_status apply_linears(const lb_stage_context *c, unsigned first, unsigned last, float *x,
                                size_t tokens, float *const *outs, lb_error *err)
 {
-    if (tokens == 1)
-        return decode_linears(c, first, last, x, outs, err);
+    if (decodes(c, lb_block_linears[first].stage, tokens))
+        return decode_linears(c, first, last, x, tokens, outs, err);
     for (unsigned which = first; which <= last; which++)
         LB_TRY(lb_linear_apply(c->kernels, &c->block->linear[which], x, tokens, outs[which - first], err));
     return LB_OK;

@@ -26,6 +26,9 @@ typedef struct lb_block {
 lb_status lb_block_load(const lb_weights *weights, size_t layer, lb_load how, lb_block *out, lb_error *err);
 void lb_block_free(lb_block *block);
 
+/* So many tokens at the most go through the decode kernels; more are worth expanding the weights for BLAS. */
+enum { LB_DECODE_TOKENS = 8 };
+
 /* What the stages write to, for up to max_tokens tokens at a time. */
 typedef struct lb_workspace {
     size_t max_tokens;
@@ -35,7 +38,7 @@ typedef struct lb_workspace {
     float *gate; /* [max_tokens, ffn] */
     float *m; /* [max_tokens, ffn]: the input of down */
     float *y; /* [max_tokens, hidden]: a stage's output before it is added to x */
-    lb_qvec *vector; /* for decoding one token */
+    lb_qvec *vectors; /* of up to LB_DECODE_TOKENS tokens; NULL where no layer is quantized */
     /* What the backward pass wants to see (block_trace.h); lb_workspace_create leaves them NULL. */
     float *up; /* [max_tokens, ffn]: the output of up, which otherwise m is made from in place */
     float *raw_q, *raw_k; /* as q and k: before their heads are normalized */

@@ -84,7 +84,6 @@ lb_status lb_block_trace_create(const lb_config *c, size_t max_tokens, size_t ma
     const size_t count = list_arrays(c, max_tokens, max_sequence_tokens, &t, arrays);
     for (size_t i = 0; i < count; i++)
         LB_GO(lb_alloc_array(arrays[i].array, arrays[i].floats, sizeof(float), "trace of a block", err));
-    LB_GO(lb_qvec_create(lb_widest_input(c), &t.vector, err));
     *out = t;
     t = (lb_block_trace){0};
 done:
@@ -117,7 +116,6 @@ void lb_block_trace_free(lb_block_trace *t)
         lb_free(arrays[i]);
     for (unsigned stage = 0; stage < LB_STAGE_COUNT; stage++)
         lb_free(t->inputs[stage]);
-    lb_qvec_destroy(t->vector);
     *t = (lb_block_trace){0};
 }
 
@@ -134,7 +132,6 @@ lb_status lb_block_forward_traced(const lb_stage_context *context, const float *
                        .gate = t->gate,
                        .m = t->inputs[LB_STAGE_DOWN],
                        .y = t->scratch.hidden[0],
-                       .vector = t->vector,
                        .up = t->up,
                        .raw_q = t->raw_q,
                        .raw_k = t->raw_k};

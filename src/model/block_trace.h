@@ -18,7 +18,6 @@ typedef struct lb_block_trace {
     float *q, *k, *v; /* as attention saw them */
     float *raw_q, *raw_k; /* before their heads were normalized; NULL where the model does not */
     float *gate, *up; /* [tokens, ffn] */
-    lb_qvec *vector;
     /* Scratch of both passes; nothing in it outlives a call. */
     struct {
         float *hidden[2]; /* [tokens, hidden] */

@@ -64,5 +64,5 @@ void lb_embedding_logits_decode(const lb_kernels *kernels, const lb_embedding *e
                                 float *scratch, lb_qvec *vector, float *logits)
 {
     kernels->rms_norm(x, e->norm, e->hidden, (float)e->norm_eps, scratch);
-    lb_linear_decode(kernels, &e->head, scratch, vector, false, logits);
+    lb_linear_decode(kernels, &e->head, scratch, 1, vector, false, logits);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "model/linear.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -219,6 +220,13 @@ static void apply_tile(void *arg, size_t begin, size_t end)
     lb_free(tile);
 }
 
+static void add_bias(const lb_linear *linear, size_t tokens, float *y)
+{
+    for (size_t t = 0; linear->bias && t < tokens; t++)
+        for (size_t i = 0; i < linear->rows; i++)
+            y[t * linear->rows + i] += linear->bias[i];
+}
+
 lb_status lb_linear_apply(const lb_kernels *kernels, const lb_linear *linear, const float *x, size_t tokens,
                           float *y, lb_error *err)
 {
@@ -232,28 +240,22 @@ lb_status lb_linear_apply(const lb_kernels *kernels, const lb_linear *linear, co
         if (atomic_load(&p.failed))
             return lb_fail(err, LB_ENOMEM, "linear layer: no memory for a tile of %d rows", TILE_ROWS);
     }
-    if (linear->bias) {
-        for (size_t t = 0; t < tokens; t++)
-            for (size_t i = 0; i < linear->rows; i++)
-                y[t * linear->rows + i] += linear->bias[i];
-    }
+    add_bias(linear, tokens, y);
     return LB_OK;
 }
 
-void lb_linear_decode(const lb_kernels *kernels, const lb_linear *linear, const float *x, lb_qvec *vector,
-                      bool vector_is_set, float *y)
+void lb_linear_decode(const lb_kernels *kernels, const lb_linear *linear, const float *x, size_t tokens,
+                      lb_qvec *vectors, bool vectors_are_set, float *y)
 {
     if (linear->quantized) {
-        if (!vector_is_set)
-            lb_qvec_set(kernels, vector, x, linear->cols);
-        lb_qmat_times(kernels, linear->quantized, vector, y);
+        if (!vectors_are_set)
+            lb_qvec_set(kernels, vectors, x, tokens, linear->cols);
+        lb_qmat_times(kernels, linear->quantized, vectors, y);
     } else {
+        assert(tokens == 1);
         lb_dense_times(kernels, linear->type, linear->dense, linear->rows, linear->cols, x, y);
     }
-    if (linear->bias) {
-        for (size_t i = 0; i < linear->rows; i++)
-            y[i] += linear->bias[i];
-    }
+    add_bias(linear, tokens, y);
 }
 
 void lb_linear_row(const lb_kernels *kernels, const lb_linear *linear, size_t row, float *out)

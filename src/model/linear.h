@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * A linear layer in memory: y = W x + b, for many tokens through BLAS, or for one through the decode
+ * A linear layer in memory: y = W x + b, for many tokens through BLAS, or for one or a few through the decode
  * kernels. */
 #ifndef LB_MODEL_LINEAR_H
 #define LB_MODEL_LINEAR_H
@@ -43,11 +43,11 @@ lb_status lb_linear_build(const lb_format *format, size_t rows, size_t cols, con
 lb_status lb_linear_apply(const lb_kernels *kernels, const lb_linear *linear, const float *x, size_t tokens,
                           float *y, lb_error *err);
 
-/* One token. `vector` is scratch of at least cols entries, used by quantized layers only; when
- * `vector_is_set` it already holds x, so that layers that share an input quantize it once.
- * A quantized layer sees x rounded to 8 bits (kernels/qmat.h). */
-void lb_linear_decode(const lb_kernels *kernels, const lb_linear *linear, const float *x, lb_qvec *vector,
-                      bool vector_is_set, float *y);
+/* A few tokens of a quantized layer, or one of any. `vectors` is scratch for as many of at least cols entries, used by
+ * quantized layers only; when `vectors_are_set` they already hold x, so that layers that share an input quantize
+ * it once. A quantized layer sees x rounded to 8 bits, or 10 (kernels/qmat.h). */
+void lb_linear_decode(const lb_kernels *kernels, const lb_linear *linear, const float *x, size_t tokens,
+                      lb_qvec *vectors, bool vectors_are_set, float *y);
 
 /* Row `row` as floats: an embedding look-up. */
 void lb_linear_row(const lb_kernels *kernels, const lb_linear *linear, size_t row, float *out);

@@ -102,7 +102,7 @@ static inline void block_case_create(block_case *q, lb_rng *rng, const char *nam
     }
     assert_true(lb_qmat_holds(&q->format));
     assert_int_equal(lb_qmat_create_format(rows, cols, &q->format, &q->matrix, &err), LB_OK);
-    assert_int_equal(lb_qvec_create(cols, &q->vector, &err), LB_OK);
+    assert_int_equal(lb_qvec_create(1, cols, &q->vector, &err), LB_OK);
     for (size_t r = 0; r < rows; r++)
         lb_qmat_set_encoded(q->matrix, r, q->codes + r * cols, q->params + r * q->groups * q->format.params);
 }
@@ -115,7 +115,7 @@ static inline void block_case_set(block_case *q, const lb_kernels *kernels, cons
     float params[MOST_COLS];
     q->x_block = 32;
     if (!name) {
-        lb_qvec_set(kernels, q->vector, x, q->cols);
+        lb_qvec_set(kernels, q->vector, x, 1, q->cols);
         for (size_t c = 0; c < q->cols; c++) {
             q->x_codes[c] = q->vector->codes[c];
             q->x_scales[c] = q->vector->scales[c / 16];
@@ -123,7 +123,7 @@ static inline void block_case_set(block_case *q, const lb_kernels *kernels, cons
         return;
     }
     assert_int_equal(lb_format_parse(name, &act, NULL), LB_OK);
-    assert_true(lb_qvec_set_format(kernels, q->vector, &act, x, q->cols));
+    assert_true(lb_qvec_set_format(kernels, q->vector, &act, x, 1, q->cols));
     lb_format_bind(&act, x, q->cols);
     lb_format_encode_row(&act, x, NULL, q->cols, LB_FIT_RANGE, codes, params);
     q->x_block = act.group;

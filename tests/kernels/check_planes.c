@@ -31,15 +31,15 @@ static void strange_activations(void **state)
     float x[COLS];
     lb_rng rng;
     lb_rng_seed(&rng, 3);
-    assert_int_equal(lb_qvec_create(COLS, &vector, NULL), LB_OK);
+    assert_int_equal(lb_qvec_create(1, COLS, &vector, NULL), LB_OK);
     for (unsigned round = 0; round < 300; round++) {
         const size_t cols = 1 + lb_rng_below(&rng, COLS);
         for (size_t c = 0; c < cols; c++)
             x[c] = strange[round < KINDS ? round : lb_rng_below(&rng, KINDS)];
         for (size_t t = 0; t < table_count; t++) {
-            lb_qvec_set(tables[t], vector, x, cols);
+            lb_qvec_set(tables[t], vector, x, 1, cols);
             lb_qvec_make_sums(tables[t], vector);
-            const lb_sums_view sums = lb_qvec_sums(vector);
+            const lb_sums_view sums = lb_qvec_sums(vector, 0);
             check_tables(&sums, x, cols);
         }
     }
@@ -53,12 +53,12 @@ static void ties_go_to_even(void **state)
     const float x[16] = {511.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 509.5f, 510.5f, -511.0f};
     const int32_t want[16] = {511, 0, 2, 2, 0, -2, -2, 510, 510, -511};
     lb_qvec *vector = NULL;
-    assert_int_equal(lb_qvec_create(16, &vector, NULL), LB_OK);
+    assert_int_equal(lb_qvec_create(1, 16, &vector, NULL), LB_OK);
     for (size_t t = 0; t < table_count; t++) {
         int32_t codes[16];
-        lb_qvec_set(tables[t], vector, x, 16);
+        lb_qvec_set(tables[t], vector, x, 1, 16);
         lb_qvec_make_sums(tables[t], vector);
-        const lb_sums_view sums = lb_qvec_sums(vector);
+        const lb_sums_view sums = lb_qvec_sums(vector, 0);
         lookup_codes(&sums, 16, codes);
         assert_true(sums.scales[0] == 1.0f);
         assert_memory_equal(codes, want, sizeof want);
@@ -99,10 +99,62 @@ static void a_vector_can_be_set_again(void **state)
     check_lookup_times(&q, kernels);
     assert_true(lb_qmat_takes(q.matrix, q.vector));
     assert_int_equal(lb_format_parse("mxint8", &act, NULL), LB_OK);
-    assert_true(lb_qvec_set_format(kernels, q.vector, &act, q.x, q.cols));
+    assert_true(lb_qvec_set_format(kernels, q.vector, &act, q.x, 1, q.cols));
     assert_false(lb_qmat_takes(q.matrix, q.vector));
     check_lookup_times(&q, kernels);
     lookup_destroy(&q);
+}
+
+/* Several vectors give what each gives alone, of planes and of integers, however they are rounded. */
+static void vectors_share_a_product(void **state)
+{
+    (void)state;
+    enum { COUNT = 5, ROWS = 150, COLS = 333 };
+    static const char *const formats[] = {"bp2-g64", "bp3-row", "int2-g32-asym", "mxfp4"};
+    static float x[COUNT * COLS], y[COUNT * ROWS], alone[ROWS], w[COLS];
+    const lb_kernels *kernels = lb_kernels_get(LB_CPU_BEST);
+    lb_qvec *all = NULL, *one = NULL;
+    lb_format nvint4;
+    lb_rng rng;
+    lb_rng_seed(&rng, 8);
+    assert_int_equal(lb_qvec_create(COUNT + 1, COLS + 40, &all, NULL), LB_OK);
+    assert_int_equal(lb_qvec_create(1, COLS, &one, NULL), LB_OK);
+    assert_int_equal(lb_format_parse("nvint4", &nvint4, NULL), LB_OK);
+    for (size_t i = 0; i < COUNT * COLS; i++)
+        x[i] = (float)lb_rng_normal(&rng);
+    for (size_t f = 0; f < sizeof formats / sizeof *formats; f++) {
+        lb_format format;
+        lb_qmat *matrix = NULL;
+        uint8_t codes[COLS];
+        float params[COLS];
+        assert_int_equal(lb_format_parse(formats[f], &format, NULL), LB_OK);
+        assert_int_equal(lb_qmat_create_format(ROWS, COLS, &format, &matrix, NULL), LB_OK);
+        for (size_t r = 0; r < ROWS; r++) {
+            for (size_t c = 0; c < COLS; c++)
+                w[c] = (float)lb_rng_normal(&rng);
+            lb_format_encode_row(&format, w, NULL, COLS, LB_FIT_RANGE, codes, params);
+            lb_qmat_set_encoded(matrix, r, codes, params);
+        }
+        for (int rounded = 0; rounded < (format.bits == 2 && format.params == 2 ? 2 : 1); rounded++) {
+            if (rounded)
+                assert_true(lb_qvec_set_format(kernels, all, &nvint4, x, COUNT, COLS));
+            else
+                lb_qvec_set(kernels, all, x, COUNT, COLS);
+            memset(y, 0xff, sizeof y);
+            lb_qmat_times(kernels, matrix, all, y);
+            for (size_t i = 0; i < COUNT; i++) {
+                if (rounded)
+                    assert_true(lb_qvec_set_format(kernels, one, &nvint4, x + i * COLS, 1, COLS));
+                else
+                    lb_qvec_set(kernels, one, x + i * COLS, 1, COLS);
+                lb_qmat_times(kernels, matrix, one, alone);
+                assert_memory_equal(y + i * ROWS, alone, sizeof alone);
+            }
+        }
+        lb_qmat_destroy(matrix);
+    }
+    lb_qvec_destroy(all);
+    lb_qvec_destroy(one);
 }
 
 static void threads_change_nothing(void **state)
@@ -114,7 +166,7 @@ static void threads_change_nothing(void **state)
     lookup_create(&q, &rng, 1500, 1000, "bp2-g128", LOOKUP_RANDOM);
     const lb_kernels *kernels = lb_kernels_get(LB_CPU_BEST);
     float y[1500];
-    lb_qvec_set(kernels, q.vector, q.x, q.cols);
+    lb_qvec_set(kernels, q.vector, q.x, 1, q.cols);
     lb_thread_set_count(1);
     lb_qmat_times(kernels, q.matrix, q.vector, y);
     for (unsigned threads = 2; threads <= 4; threads++) {
@@ -168,6 +220,7 @@ int main(void)
         cmocka_unit_test(ties_go_to_even),
         cmocka_unit_test(rows_can_be_set_again),
         cmocka_unit_test(a_vector_can_be_set_again),
+        cmocka_unit_test(vectors_share_a_product),
         cmocka_unit_test(threads_change_nothing),
         cmocka_unit_test(bytes_are_counted),
         cmocka_unit_test(wrong_shapes_and_lack_of_memory_are_answers),

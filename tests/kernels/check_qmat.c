@@ -168,7 +168,7 @@ static void lack_of_memory_is_an_answer(void **state)
     }
     for (size_t k = 1; k <= 8; k++) {
         lb_alloc_fail_at(k);
-        assert_int_equal(lb_qvec_create(40, &vector, &err), LB_ENOMEM);
+        assert_int_equal(lb_qvec_create(1, 40, &vector, &err), LB_ENOMEM);
         assert_null(vector);
     }
     lb_alloc_fail_at(0);
@@ -180,9 +180,9 @@ static void check_encoded(const float *x, size_t cols)
 {
     const lb_kernels *ref = lb_kernels_get(LB_CPU_REF);
     lb_qvec *want = NULL, *got = NULL;
-    assert_int_equal(lb_qvec_create(cols, &want, NULL), LB_OK);
-    assert_int_equal(lb_qvec_create(cols, &got, NULL), LB_OK);
-    lb_qvec_set(ref, want, x, cols);
+    assert_int_equal(lb_qvec_create(1, cols, &want, NULL), LB_OK);
+    assert_int_equal(lb_qvec_create(1, cols, &got, NULL), LB_OK);
+    lb_qvec_set(ref, want, x, 1, cols);
     size_t blocks = (cols + 31) / 32;
     for (size_t b = 0; b < blocks; b++) {
         double largest = 0.0;
@@ -209,7 +209,7 @@ static void check_encoded(const float *x, size_t cols)
     for (unsigned level = LB_CPU_AVX2; level <= LB_CPU_BEST; level++) {
         if (!exact_level(level))
             continue;
-        lb_qvec_set(exact_level(level), got, x, cols);
+        lb_qvec_set(exact_level(level), got, x, 1, cols);
         assert_memory_equal(got->codes, want->codes, blocks * 32);
         assert_memory_equal(got->scales, want->scales, 2 * blocks * sizeof *want->scales);
         assert_memory_equal(got->sums, want->sums, blocks * sizeof *want->sums);
@@ -240,9 +240,9 @@ static void ties_go_to_even(void **state)
     float x[32] = {127.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 125.5f, 126.5f, -127.0f};
     const int8_t want[32] = {127, 0, 2, 2, 0, -2, -2, 126, 126, -127};
     lb_qvec *vector = NULL;
-    assert_int_equal(lb_qvec_create(32, &vector, NULL), LB_OK);
+    assert_int_equal(lb_qvec_create(1, 32, &vector, NULL), LB_OK);
     for (unsigned level = LB_CPU_REF; level <= LB_CPU_BEST; level++) {
-        lb_qvec_set(lb_kernels_get((lb_cpu_level)level), vector, x, 32);
+        lb_qvec_set(lb_kernels_get((lb_cpu_level)level), vector, x, 1, 32);
         assert_true(vector->scales[0] == 1.0f);
         assert_memory_equal(vector->codes, want, 32);
     }

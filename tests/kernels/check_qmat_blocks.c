@@ -102,7 +102,7 @@ static void vectors_are_what_the_format_encodes(void **state)
         const int exponent = (int)lb_rng_below(&rng, 240) - 130;
         for (size_t c = 0; c < q.cols; c++)
             x[c] = (float)ldexp(1.0, exponent); /* what stands in the vector before */
-        lb_qvec_set(tables[0], q.vector, x, q.cols);
+        lb_qvec_set(tables[0], q.vector, x, 1, q.cols);
         for (size_t c = 0; c < q.cols; c++)
             x[c] = round % 7 == 0 && c < 40 ? 0.0f : (float)ldexp(lb_rng_normal(&rng), exponent);
         q.cols -= lb_rng_below(&rng, q.cols);
@@ -133,12 +133,12 @@ static void other_vectors_are_left_to_floats(void **state)
                                         "mxfp6-e2m3", "mxfp6-e3m2", "mxfp4",    "nvfp4",      "mxint8-asym"};
     const float x[32] = {1.0f, 2.0f};
     lb_qvec *vector = NULL;
-    assert_int_equal(lb_qvec_create(32, &vector, NULL), LB_OK);
-    lb_qvec_set(tables[0], vector, x, 32);
+    assert_int_equal(lb_qvec_create(1, 32, &vector, NULL), LB_OK);
+    lb_qvec_set(tables[0], vector, x, 1, 32);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         lb_format format;
         assert_int_equal(lb_format_parse(names[i], &format, NULL), LB_OK);
-        assert_false(lb_qvec_set_format(tables[0], vector, &format, x, 32));
+        assert_false(lb_qvec_set_format(tables[0], vector, &format, x, 1, 32));
         assert_int_equal(vector->codes[1], 127);
     }
     lb_qvec_destroy(vector);
@@ -172,7 +172,7 @@ static void not_a_number_spreads(void **state)
             for (size_t c = 0; c < 70; c++)
                 assert_int_equal(isnan(row[c]) != 0, c / q.format.group == 1);
             x[69] = i % 2 ? NAN : INFINITY;
-            assert_true(lb_qvec_set_format(tables[t], q.vector, &q.format, x, 70) == (i < 2));
+            assert_true(lb_qvec_set_format(tables[t], q.vector, &q.format, x, 1, 70) == (i < 2));
             if (i < 2) {
                 lb_qmat_times(tables[t], q.matrix, q.vector, y);
                 assert_true(isnan(y[0]) && isnan(y[1]) && isnan(y[2]));

@@ -93,7 +93,7 @@ static inline void lookup_create(lookup_case *q, lb_rng *rng, size_t rows, size_
         q->x[c] = lookup_activation(rng, kind, c);
     assert_true(lb_qmat_holds(&q->format));
     assert_int_equal(lb_qmat_create_format(rows, cols, &q->format, &q->matrix, NULL), LB_OK);
-    assert_int_equal(lb_qvec_create(cols, &q->vector, NULL), LB_OK);
+    assert_int_equal(lb_qvec_create(1, cols, &q->vector, NULL), LB_OK);
     for (size_t r = 0; r < rows; r++)
         lb_qmat_set_encoded(q->matrix, r, q->codes + r * cols, q->params + r * q->groups * q->format.params);
 }
@@ -155,7 +155,7 @@ static inline void check_tables(const lb_sums_view *sums, const float *x, size_t
  * additions in any order. */
 static inline float lookup_promised(const lookup_case *q, size_t row, double *obvious, double *bound)
 {
-    const lb_sums_view sums = lb_qvec_sums(q->vector);
+    const lb_sums_view sums = lb_qvec_sums(q->vector, 0);
     const size_t group = q->format.group ? q->format.group : q->cols, run = group < 256 ? group : 256;
     const unsigned planes = q->format.bits;
     int32_t codes[LOOKUP_MOST_COLS];
@@ -205,9 +205,9 @@ static inline void check_lookup_times(lookup_case *q, const lb_kernels *kernels)
     assert_non_null(y);
     for (size_t i = 0; i < q->rows + LOOKUP_GUARDS; i++)
         y[i] = guard;
-    lb_qvec_set(kernels, q->vector, q->x, q->cols);
+    lb_qvec_set(kernels, q->vector, q->x, 1, q->cols);
     lb_qmat_times(kernels, q->matrix, q->vector, y);
-    const lb_sums_view sums = lb_qvec_sums(q->vector);
+    const lb_sums_view sums = lb_qvec_sums(q->vector, 0);
     check_tables(&sums, q->x, q->cols);
     for (size_t r = 0; r < q->rows; r++) {
         double obvious, bound, exact = 0.0, lost = 0.0;

@@ -94,7 +94,7 @@ static inline void case_create(qmat_case *q, lb_rng *rng, size_t rows, size_t co
     }
     lb_error err = {LB_OK, ""};
     assert_int_equal(lb_qmat_create(rows, cols, bits, group, symmetric, &q->matrix, &err), LB_OK);
-    assert_int_equal(lb_qvec_create(cols, &q->vector, &err), LB_OK);
+    assert_int_equal(lb_qvec_create(1, cols, &q->vector, &err), LB_OK);
     for (size_t r = 0; r < rows; r++)
         lb_qmat_set_row(q->matrix, r, q->codes + r * cols, q->scales + r * q->groups,
                         symmetric ? NULL : q->zeros + r * q->groups);
@@ -114,9 +114,9 @@ static inline void case_set_vector(qmat_case *q, lb_rng *rng, const lb_kernels *
     lb_format nvint4;
     assert_int_equal(lb_format_parse("nvint4", &nvint4, NULL), LB_OK);
     if (kind == VECTOR_HALVES)
-        assert_true(lb_qvec_set_format(kernels, q->vector, &nvint4, x, q->cols));
+        assert_true(lb_qvec_set_format(kernels, q->vector, &nvint4, x, 1, q->cols));
     else
-        lb_qvec_set(kernels, q->vector, x, q->cols);
+        lb_qvec_set(kernels, q->vector, x, 1, q->cols);
     assert_int_equal(q->vector->halves, kind == VECTOR_HALVES);
     lb_free(x);
 }

@@ -123,8 +123,8 @@ static void check_products(const packed_layer *packed, const lb_linear *l, lb_rn
     lb_qvec *vector;
     for (size_t i = 0; i < 2 * PACKED_COLS; i++)
         x[i] = i % PACKED_COLS % 32 == 5 ? (float)most : (float)lb_rng_below(rng, 2 * most + 1) - (float)most;
-    assert_int_equal(lb_qvec_create(PACKED_COLS, &vector, NULL), LB_OK);
-    lb_linear_decode(kernels, l, x, vector, false, one);
+    assert_int_equal(lb_qvec_create(1, PACKED_COLS, &vector, NULL), LB_OK);
+    lb_linear_decode(kernels, l, x, 1, vector, false, one);
     assert_int_equal(lb_linear_apply(kernels, l, x, 2, y, NULL), LB_OK);
     for (size_t i = 0; i < 2 * PACKED_ROWS; i++) {
         double sum = 0.0, size = 0.0;

@@ -270,8 +270,8 @@ static void check_rounded(fixture *f, const lb_format *layers, const lb_format *
 static void rounded_models_follow_their_rounded_weights(void **state)
 {
     (void)state;
-    static const char *const names[] = {"int4-g32",   "int3-g64-asym", "int8-row", "mxint6",
-                                        "mxfp6-e2m3", "mxfp8-e4m3",    "nvfp4",    "nvint4"};
+    static const char *const names[] = {"int4-g32",   "int3-g64-asym", "int8-row", "mxint6",  "mxfp6-e2m3",
+                                        "mxfp8-e4m3", "nvfp4",         "nvint4",   "bp4-g64", "bp3-row"};
     for (size_t i = 0; i < 2 * sizeof names / sizeof *names; i++) {
         fixture f;
         lb_format layers, head;
@@ -285,33 +285,41 @@ static void rounded_models_follow_their_rounded_weights(void **state)
     }
 }
 
-/* Weights and inputs both rounded: a single token's codes are multiplied as integers, a prompt's values in
- * floats. Where the two differ by a last bit, one value in many thousands rounds to its other neighbour; that
+/* Weights and inputs both rounded: the codes of a single token, or of a few, are multiplied as integers, a prompt's
+ * values in floats. Where the two differ by a last bit, one value in many thousands rounds to its other neighbour; that
  * must be little beside what rounding all inputs changes. */
 static void rounded_inputs_decode_as_they_are_simulated(void **state)
 {
     (void)state;
-    static const char *const names[] = {"mxint8", "mxint6", "nvint4", "mxfp6-e2m3"};
-    for (size_t i = 0; i < 4; i++) {
+    static const struct {
+        const char *weights, *inputs;
+        size_t step;
+    } rows[] = {{"mxint8", "mxint8", 1},  {"mxint6", "mxint6", 1},         {"nvint4", "nvint4", 1},
+                {"mxint8", "mxint8", 7},  {"mxfp6-e2m3", "mxfp6-e2m3", 1}, {"nvint4", "nvint4", 8},
+                {"bp4-g64", "mxint8", 1}, {"bp3-row", "mxint6", 3}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         fixture f;
-        lb_format format;
+        lb_format format, inputs;
         lb_resident rounded;
         lb_error err = {0};
         tiny_model_options options = {.seed = 30 + i, .hidden = 96, .ffn = 160};
         load(&f, &options);
         const size_t vocab = f.made->options.vocab;
-        assert_int_equal(lb_format_parse(names[i], &format, &err), LB_OK);
+        assert_int_equal(lb_format_parse(rows[i].weights, &format, &err), LB_OK);
+        assert_int_equal(lb_format_parse(rows[i].inputs, &inputs, &err), LB_OK);
         assert_int_equal(lb_resident_round(&f.model, &format, NULL, &rounded, &err), LB_OK);
         const lb_transform none = {0};
-        assert_int_equal(lb_inputs_create(&rounded.config, &none, &format, &rounded.inputs, &err), LB_OK);
+        assert_int_equal(lb_inputs_create(&rounded.config, &none, &inputs, &rounded.inputs, &err), LB_OK);
         lb_session *whole, *single;
         float *simulated, *decoded;
         const lb_kernels *kernels = lb_kernels_get(LB_CPU_BEST);
         assert_int_equal(lb_session_create(kernels, &rounded, TOKENS, 0, &whole, &err), LB_OK);
         assert_int_equal(lb_session_create(kernels, &rounded, TOKENS, 0, &single, &err), LB_OK);
         assert_int_equal(lb_session_feed(whole, f.ids, TOKENS, NULL, &simulated, &err), LB_OK);
-        for (size_t at = 0; at < TOKENS; at++)
-            assert_int_equal(lb_session_feed(single, f.ids + at, 1, NULL, &decoded, &err), LB_OK);
+        for (size_t at = 0; at < TOKENS; at += rows[i].step) {
+            const size_t n = TOKENS - at < rows[i].step ? TOKENS - at : rows[i].step;
+            assert_int_equal(lb_session_feed(single, f.ids + at, n, NULL, &decoded, &err), LB_OK);
+        }
         double want[512], distance = 0.0;
         assert_true(vocab <= 512);
         for (size_t id = 0; id < vocab; id++) {
