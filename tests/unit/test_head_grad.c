@@ -13,6 +13,7 @@
 #include "model/block_grad.h"
 #include "model/head_grad.h"
 #include "reference_model.h"
+#include "tiny_kinds.h"
 
 static void *must(void *ptr)
 {
@@ -495,28 +496,8 @@ static void check_whole(const tiny_model_options *options)
 static void whole_models(void **state)
 {
     (void)state;
-    const tiny_model_options kinds[] = {
-        {.seed = 21, .hidden = 24, .ffn = 30, .heads = 4, .kv_heads = 2, .vocab = 40, .layers = 3},
-        {.seed = 22,
-         .hidden = 24,
-         .ffn = 30,
-         .heads = 2,
-         .kv_heads = 1,
-         .head_dim = 10,
-         .vocab = 40,
-         .tied = true,
-         .architecture = "Qwen3ForCausalLM"},
-        {.seed = 23,
-         .hidden = 16,
-         .ffn = 30,
-         .vocab = 40,
-         .window = 6,
-         .architecture = "MistralForCausalLM",
-         .dtype = LB_DTYPE_BF16},
-        {.seed = 24, .hidden = 16, .ffn = 30, .vocab = 40, .architecture = "Qwen2ForCausalLM"},
-    };
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        check_whole(&kinds[i]);
+    for (size_t i = 0; i < TINY_KINDS; i++)
+        check_whole(&tiny_kinds[i]);
 }
 
 int main(void)

@@ -8,9 +8,10 @@
 #include "base/thread.h"
 #include "model/model_grad.h"
 #include "reference_model.h"
+#include "tiny_kinds.h"
 #include "transform/rotate.h"
 
-enum { SEQUENCES = 5, LENGTH = 8, TOKENS = SEQUENCES * LENGTH, MOST_LAYERS = 3 };
+enum { SEQUENCES = 5, LENGTH = 8, TOKENS = SEQUENCES * LENGTH };
 
 /* A model, what is asked of it, and what comes of that. */
 typedef struct whole {
@@ -21,8 +22,8 @@ typedef struct whole {
     bool rotates;
     lb_model_grad job;
     uint32_t ids[TOKENS];
-    float *sums[MOST_LAYERS][LB_BLOCK_LINEARS]; /* of gradients, over all batches */
-    double *fed[MOST_LAYERS][LB_STAGE_COUNT]; /* [width] sum over tokens of gradient times input */
+    float *sums[TINY_KINDS_LAYERS][LB_BLOCK_LINEARS]; /* of gradients, over all batches */
+    double *fed[TINY_KINDS_LAYERS][LB_STAGE_COUNT]; /* [width] sum over tokens of gradient times input */
     size_t passes, sequences; /* batches seen, and sequences in them */
     size_t loads, stop_load, stop_take; /* the load, or pass, that fails; 0: none */
     /* retarget */
@@ -292,34 +293,12 @@ static void check_weights(const whole *w)
     }
 }
 
-static const tiny_model_options kinds[] = {
-    {.seed = 31, .hidden = 24, .ffn = 30, .heads = 4, .kv_heads = 2, .vocab = 40, .layers = 3},
-    {.seed = 32,
-     .hidden = 24,
-     .ffn = 30,
-     .heads = 2,
-     .kv_heads = 1,
-     .head_dim = 10,
-     .vocab = 40,
-     .tied = true,
-     .architecture = "Qwen3ForCausalLM"},
-    {.seed = 33,
-     .hidden = 16,
-     .ffn = 30,
-     .vocab = 40,
-     .window = 5,
-     .architecture = "MistralForCausalLM",
-     .dtype = LB_DTYPE_BF16},
-    {.seed = 34, .hidden = 16, .ffn = 30, .vocab = 40, .tied = true, .architecture = "Qwen2ForCausalLM"},
-};
-enum { KINDS = sizeof kinds / sizeof *kinds };
-
 static void gradients_are_differences(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < KINDS; i++) {
+    for (size_t i = 0; i < TINY_KINDS; i++) {
         whole w;
-        open_whole(&w, &kinds[i]);
+        open_whole(&w, &tiny_kinds[i]);
         const double loss = must_run(&w), want = reference_loss(&w, false);
         assert_true(fabs(loss - want) <= 1e-5 * want);
         check_weights(&w);
@@ -332,7 +311,7 @@ static void gradients_by_inputs_are_differences(void **state)
     (void)state;
     for (size_t k = 0; k < 2; k++) {
         whole w;
-        open_whole(&w, &kinds[k]);
+        open_whole(&w, &tiny_kinds[k]);
         w.job.wants_inputs = true;
         must_run(&w);
         for (size_t layer = 0; layer < w.job.config->layers; layer++) {
@@ -358,7 +337,7 @@ static void targets_can_be_replaced(void **state)
     (void)state;
     for (size_t k = 0; k < 2; k++) {
         whole w;
-        open_whole(&w, &kinds[k]);
+        open_whole(&w, &tiny_kinds[k]);
         const double plain = must_run(&w);
         w.changes_targets = true;
         w.changed = 2 * LENGTH + 4;
@@ -395,7 +374,7 @@ static void batches_add_up(void **state)
     float *first = NULL;
     double loss = 0.0;
     size_t n;
-    open_whole(&w, &kinds[0]);
+    open_whole(&w, &tiny_kinds[0]);
     w.job.wants_inputs = true;
     for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
         w.job.batch = batches[b];
@@ -423,7 +402,7 @@ static void rotated_weights_have_rotated_gradients(void **state)
     whole w;
     lb_error err;
     size_t n;
-    open_whole(&w, &kinds[2]);
+    open_whole(&w, &tiny_kinds[2]);
     const double loss = must_run(&w);
     float *plain = copy_sums(&w, &n);
     const lb_transform transform = {.kind = LB_TRANSFORM_HADAMARD, .block = 2, .seed = 9};
@@ -487,7 +466,7 @@ static void too_little_to_learn_from_is_refused(void **state)
 {
     (void)state;
     whole w;
-    open_whole(&w, &kinds[2]);
+    open_whole(&w, &tiny_kinds[2]);
     w.job.sequences = 0;
     must_refuse(&w, LB_EINVAL, "gradients of a model want at least 1 sequence of 2 tokens, got 0 of 8");
     w.job.sequences = SEQUENCES;
@@ -512,7 +491,7 @@ static void a_loss_that_is_no_number_is_refused(void **state)
     for (size_t k = 0; k < 2; k++) {
         whole w;
         char *folder = scratch_make("lb_model_grad");
-        open_whole(&w, &kinds[k]);
+        open_whole(&w, &tiny_kinds[k]);
         tiny_tensor *t = tensor_of(&w, k, LB_LINEAR_UP);
         for (size_t i = 0; i < t->rows * t->cols; i++)
             t->values[i] = 3e38f;
@@ -540,7 +519,7 @@ static void a_run_can_be_stopped(void **state)
     whole w;
     lb_error err;
     double loss;
-    open_whole(&w, &kinds[2]);
+    open_whole(&w, &tiny_kinds[2]);
     const lb_progress progress = {ask, &w};
     w.job.progress = &progress;
     w.job.batch = 3;
@@ -562,7 +541,7 @@ static void what_fails_inside_is_passed_on(void **state)
     whole w;
     lb_error err;
     double loss;
-    open_whole(&w, &kinds[2]);
+    open_whole(&w, &tiny_kinds[2]);
     for (w.stop_load = 1; w.stop_load <= 4; w.stop_load++)
         must_refuse(&w, LB_EFORMAT, w.stop_load == 1 || w.stop_load == 4 ? "no block 0" : "no block 1");
     w.stop_load = 0;

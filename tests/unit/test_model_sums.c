@@ -6,15 +6,16 @@
 #include "base/thread.h"
 #include "model/model_grad.h"
 #include "reference_model.h"
+#include "tiny_kinds.h"
 
-enum { SEQUENCES = 3, LENGTH = 7, TOKENS = SEQUENCES * LENGTH, MOST_LAYERS = 2 };
+enum { SEQUENCES = 3, LENGTH = 7, TOKENS = SEQUENCES * LENGTH };
 
 /* A model, and a gradient for each of its tensors. */
 typedef struct whole {
     tiny_model *made;
     lb_weights *weights;
     lb_embedding ends;
-    lb_block_grads blocks[MOST_LAYERS];
+    lb_block_grads blocks[TINY_KINDS_LAYERS];
     lb_model_sums sums;
     lb_model_grad job;
     uint32_t ids[TOKENS];
@@ -169,30 +170,14 @@ static double difference(const whole *w, float *at)
     return (4.0 * slopes[1] - slopes[0]) / 3.0; /* Richardson */
 }
 
-static const tiny_model_options kinds[] = {
-    {.seed = 41, .hidden = 24, .ffn = 30, .heads = 4, .kv_heads = 2, .vocab = 40},
-    {.seed = 42,
-     .hidden = 24,
-     .ffn = 30,
-     .heads = 2,
-     .kv_heads = 1,
-     .head_dim = 10,
-     .vocab = 40,
-     .tied = true,
-     .architecture = "Qwen3ForCausalLM"},
-    {.seed = 43, .hidden = 16, .ffn = 30, .vocab = 40, .tied = true, .architecture = "Qwen2ForCausalLM"},
-    {.seed = 44, .hidden = 16, .ffn = 30, .vocab = 40, .window = 5, .architecture = "MistralForCausalLM"},
-};
-enum { KINDS = sizeof kinds / sizeof *kinds };
-
 static void every_parameter_has_its_gradient(void **state)
 {
     (void)state;
-    for (size_t k = 0; k < KINDS; k++) {
+    for (size_t k = 0; k < TINY_KINDS; k++) {
         lb_rng rng;
         whole w;
         lb_rng_seed(&rng, 42);
-        open_whole(&w, &kinds[k]);
+        open_whole(&w, &tiny_kinds[k]);
         const double want_loss = reference_loss(&w);
         assert_true(fabs(run(&w) - want_loss) <= 1e-5 * want_loss);
         for (size_t i = 0; i < w.made->count; i++) {
@@ -222,8 +207,8 @@ static void sums_add_up(void **state)
 {
     (void)state;
     whole w, again;
-    open_whole(&w, &kinds[0]);
-    open_whole(&again, &kinds[0]);
+    open_whole(&w, &tiny_kinds[0]);
+    open_whole(&again, &tiny_kinds[0]);
     lb_thread_set_count(1);
     run(&w);
     lb_thread_set_count(3);
@@ -254,8 +239,8 @@ static void parts_can_be_left_out(void **state)
 {
     (void)state;
     whole w, part;
-    open_whole(&w, &kinds[0]);
-    open_whole(&part, &kinds[0]);
+    open_whole(&w, &tiny_kinds[0]);
+    open_whole(&part, &tiny_kinds[0]);
     part.sums.embed = part.sums.head = NULL;
     part.blocks[1].attn_norm = NULL;
     const double loss = run(&w);
