@@ -97,9 +97,9 @@ typedef struct lb_quantize_result {
         seconds;
     lb_quantize_candidate *candidates; /* [candidate_count] of an allocation; NULL: there was none */
     size_t candidate_count;
-    double *
-        sensitivities; /* [candidate_count, layer_count] what each layer is thought to lose, in nats per token;
-                            * NULL where the allocation needs none */
+    /* [candidate_count, layer_count] what each layer is thought to lose, in nats per token; NaN where a rule decides;
+     * NULL where the allocation needs none */
+    double *sensitivities;
     double allocated_bits_per_weight; /* of the layers that it decided on, whatever their formats */
     double seconds_allocate;
     size_t memory_bytes; /* estimate made beforehand, without the mapped model */

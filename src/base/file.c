@@ -107,6 +107,22 @@ done:
     return st;
 }
 
+lb_status lb_file_read_text(const char *path, size_t max_bytes, char **out, size_t *out_size, lb_error *err)
+{
+    char *text;
+    size_t bytes;
+    LB_TRY(lb_file_read(path, max_bytes, &text, &bytes, err));
+    const char *zero = memchr(text, 0, bytes);
+    if (zero) {
+        const size_t at = (size_t)(zero - text);
+        lb_free(text);
+        return lb_fail(err, LB_EFORMAT, "%s: byte %zu is 0, so that this is no text in UTF-8", path, at + 1);
+    }
+    *out = text;
+    *out_size = bytes;
+    return LB_OK;
+}
+
 lb_status lb_writer_open(const char *path, lb_writer *out, lb_error *err)
 {
     lb_writer w = {.fd = -1};
@@ -228,6 +244,13 @@ bool lb_path_is_directory(const char *path)
 {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+bool lb_path_same(const char *a, const char *b)
+{
+    struct stat first, second;
+    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
 }
 
 char *lb_path_join(const char *folder, const char *name)

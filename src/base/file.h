@@ -25,6 +25,9 @@ void lb_map_forget(const lb_mapping *mapping, size_t begin, size_t length);
 /* Reads a whole file of at most max_bytes into *out (lb_free; NUL-terminated one past the end). */
 lb_status lb_file_read(const char *path, size_t max_bytes, char **out, size_t *out_size, lb_error *err);
 
+/* The same of a text: LB_EFORMAT where it has a byte of 0, which no text has, but UTF-16 and most binary files do. */
+lb_status lb_file_read_text(const char *path, size_t max_bytes, char **out, size_t *out_size, lb_error *err);
+
 /* A file that appears under its name only when it is complete and synced: bytes go to
  * "PATH.tmp", and lb_writer_commit syncs it and renames it. */
 typedef struct lb_writer {
@@ -47,6 +50,8 @@ lb_status lb_file_copy(const char *from, const char *to, lb_error *err);
 
 bool lb_path_exists(const char *path);
 bool lb_path_is_directory(const char *path);
+/* Whether both exist and are one file or folder, whatever they are called. */
+bool lb_path_same(const char *a, const char *b);
 
 /* "folder/name" in new memory (lb_free); NULL when there is none left. */
 char *lb_path_join(const char *folder, const char *name);

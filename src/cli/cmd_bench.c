@@ -55,7 +55,7 @@ static lb_status parse_formats(const char *list, lb_format *formats, size_t *cou
     *count = 0;
     if (strcmp(list, "none") == 0)
         return LB_OK;
-    while (*list) {
+    for (;;) {
         const size_t length = strcspn(list, ",");
         char name[LB_FORMAT_NAME_BYTES];
         if (*count == MAX_FORMATS)
@@ -63,9 +63,10 @@ static lb_status parse_formats(const char *list, lb_format *formats, size_t *cou
         snprintf(name, sizeof name, "%.*s", (int)(length < sizeof name ? length : sizeof name - 1), list);
         LB_TRY(lb_format_parse(name, &formats[*count], err));
         ++*count;
-        list += length + (list[length] == ',');
+        if (list[length] == '\0')
+            return LB_OK;
+        list += length + 1;
     }
-    return LB_OK;
 }
 
 /* Everything that is printed. */
@@ -82,6 +83,13 @@ static double rate_of(const lb_bench_row *row)
     return (double)row->token_bytes * row->decode.median / 1e9;
 }
 
+/* Milliseconds of a token that are not products. The two are medians of different runs, and may cross. */
+static double other_ms(const lb_bench_row *row)
+{
+    const double other = 1e3 * (1 / row->decode.median - row->products.median);
+    return other > 0.0 ? other : 0.0;
+}
+
 static json_t *row_json(const report *r, const lb_bench_row *row)
 {
     return json_pack("{s:f, s:f, s:I, s:f, s:i, s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
@@ -91,8 +99,7 @@ static json_t *row_json(const report *r, const lb_bench_row *row)
                      row->format, "layer_bits_per_weight", row->layer_bits, "gb_per_s", rate_of(row),
                      "prompt_tokens_per_s_min", row->prompt.low, "prompt_tokens_per_s_max", row->prompt.high,
                      "decode_tokens_per_s_min", row->decode.low, "decode_tokens_per_s_max", row->decode.high,
-                     "product_ms_per_token", 1e3 * row->products.median, "other_ms_per_token",
-                     1e3 * (1 / row->decode.median - row->products.median));
+                     "product_ms_per_token", 1e3 * row->products.median, "other_ms_per_token", other_ms(row));
 }
 
 static lb_status print_json(const report *r, const char *model, lb_error *err)
@@ -130,8 +137,7 @@ static void print_table(const report *r)
                  row->decode.high);
         printf("%-*s %7.3f %25s %25s %9.2f %6.1f %8.0f%% %9.3f %7.3f\n", width, row->format, row->layer_bits,
                prompt, decode, (double)row->token_bytes / 1e6, rate_of(row),
-               100 * rate_of(row) / r->bandwidth, 1e3 * row->products.median,
-               1e3 * (1 / row->decode.median - row->products.median));
+               100 * rate_of(row) / r->bandwidth, 1e3 * row->products.median, other_ms(row));
     }
 }
 

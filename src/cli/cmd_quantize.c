@@ -307,10 +307,25 @@ static void warn_of_idle_flags(const quantize_args *args)
                  {"--no-filter", "signround"},
                  {"--init", "bpdq"},
                  {"--faithful", "bpdq"}};
-    for (size_t i = 0; !args->common.quiet && i < sizeof flags / sizeof *flags; i++)
+    static const char *const calibrating[] = {"--samples", "--seqlen", "--recipe"};
+    static const char *const evaluating[] = {"--eval-tokens", "--eval-ctx"};
+    if (args->common.quiet)
+        return;
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (lb_args_given(&spec, args, flags[i].flag) && !strstr(flags[i].methods, args->method))
             fprintf(stderr, "lowbit quantize: %s has no effect with --method %s\n", flags[i].flag,
                     args->method);
+    for (size_t i = 0; i < sizeof calibrating / sizeof *calibrating; i++)
+        if (lb_args_given(&spec, args, calibrating[i]) && strcmp(args->method, "rtn") == 0 &&
+            !args->calibration)
+            fprintf(stderr, "lowbit quantize: %s has no effect with --method rtn and no --calib\n",
+                    calibrating[i]);
+    for (size_t i = 0; i < sizeof evaluating / sizeof *evaluating; i++)
+        if (lb_args_given(&spec, args, evaluating[i]) && !args->eval_text)
+            fprintf(stderr, "lowbit quantize: %s has no effect without --eval-text\n", evaluating[i]);
+    if (args->calibration && args->eval_text && lb_path_same(args->calibration, args->eval_text))
+        fprintf(stderr, "lowbit quantize: the text of evaluation is that of calibration, which flatters the "
+                        "result\n");
 }
 
 /* What evaluation will need, before the work that it comes after: the original stands for the result. */
@@ -329,8 +344,26 @@ static lb_status check_eval_text(const quantize_args *args, lb_error *err)
     return lb_evaluate(&o, &ignored, err);
 }
 
+/* Whether the report would take the output's name, or that of its unfinished state. */
+static bool is_output(const char *report, const char *folder, const char *output)
+{
+    size_t length = output ? strlen(output) : 0;
+    char *parent = output ? lb_path_parent(output) : NULL;
+    bool same = parent && lb_path_same(folder, parent);
+    while (length > 1 && output[length - 1] == '/')
+        length--;
+    size_t begin = length;
+    while (begin > 0 && output[begin - 1] != '/')
+        begin--;
+    const char *name = lb_path_base(report), *rest = name + (length - begin);
+    same = same && strncmp(name, output + begin, length - begin) == 0 &&
+           (!*rest || strcmp(rest, ".partial") == 0);
+    lb_free(parent);
+    return same;
+}
+
 /* That the report will find its place, likewise. */
-static lb_status check_report(const char *path, lb_error *err)
+static lb_status check_report(const char *path, const char *output, lb_error *err)
 {
     char *folder = lb_path_parent(path);
     lb_status st = LB_OK;
@@ -342,6 +375,8 @@ static lb_status check_report(const char *path, lb_error *err)
         st = lb_fail(err, LB_EIO, "cannot write %s: there is no folder %s", path, folder);
     else if (lb_path_exists(path)) /* it may be the calibration text, or a device */
         st = lb_fail(err, LB_EEXIST, "the report %s exists already; choose another name or delete it", path);
+    else if (is_output(path, folder, output))
+        st = lb_fail(err, LB_EINVAL, "the report %s would take the place of the output", path);
     lb_free(folder);
     return st;
 }
@@ -398,7 +433,7 @@ int cmd_quantize(int argc, char **argv)
     o.progress = lb_cli_progress_begin(&bar, args.common.quiet);
     lb_status st = check_eval_text(&args, &err);
     if (st == LB_OK && args.report)
-        st = check_report(args.report, &err);
+        st = check_report(args.report, args.output, &err);
     if (st == LB_OK)
         st = lb_quantize(&o, &r, &err);
     lb_cli_progress_end(&bar);

@@ -198,8 +198,13 @@ static void add_layers(const lb_quantize_findings *f, lb_html *html)
             lb_table_add_format(&table, "%.2f", lb_relative_root(l->relative_error));
         else
             lb_table_add(&table, "-");
-        for (size_t k = 0; k < candidates; k++)
-            lb_table_add_format(&table, "%.3g", r->sensitivities[k * r->layer_count + i]);
+        for (size_t k = 0; k < candidates; k++) {
+            const double lost = r->sensitivities[k * r->layer_count + i];
+            if (isfinite(lost))
+                lb_table_add_format(&table, "%.3g", lost);
+            else
+                lb_table_add(&table, "-");
+        }
     }
     lb_table_html(&table, NULL, html);
     lb_table_free(&table);
@@ -220,8 +225,9 @@ lb_status lb_quantize_page(const lb_quantize_findings *f, const char *command, c
     lb_html_heading(&html, 2, "Layers");
     LB_GO(add_plots(f->result, &html, plots_missing, err));
     if (f->result->sensitivities)
-        lb_html_paragraph(&html,
-                          "Sensitivity: what rounding a layer to a format is thought to cost the model.");
+        lb_html_paragraph(
+            &html, "Sensitivity: what rounding a layer to a format is thought to cost the model; none where "
+                   "--layer gives the format.");
     add_layers(f, &html);
     st = lb_html_finish(&html, path, err);
 done:

@@ -38,11 +38,13 @@ static void print_size(const lb_quantize_result *r)
 static void print_calibration(const lb_quantize_findings *f)
 {
     const lb_quantize_result *r = f->result;
-    if (r->samples == 0)
-        printf("calibration   none\n");
+    const char *text = f->calibration ? f->calibration : "the built-in text (more with --calib FILE)";
+    if (r->samples > 0)
+        printf("calibration   %zu windows of %zu tokens from %s\n", r->samples, r->seqlen, text);
+    else if (r->sensitivities)
+        printf("calibration   none but for sensitivities, which are from %s\n", text);
     else
-        printf("calibration   %zu windows of %zu tokens from %s\n", r->samples, r->seqlen,
-               f->calibration ? f->calibration : "the built-in text (more with --calib FILE)");
+        printf("calibration   none\n");
 }
 
 /* What each layer was given, and what it was thought to lose with each candidate. */
@@ -56,8 +58,13 @@ static void print_allocation(const lb_quantize_result *r)
     printf("\n");
     for (size_t i = 0; i < r->layer_count; i++) {
         printf("%-36s %-16s", r->layers[i].name, r->layers[i].format);
-        for (size_t k = 0; r->sensitivities && k < r->candidate_count; k++)
-            printf(" %14.3g", r->sensitivities[k * r->layer_count + i]);
+        for (size_t k = 0; r->sensitivities && k < r->candidate_count; k++) {
+            const double lost = r->sensitivities[k * r->layer_count + i];
+            if (isfinite(lost))
+                printf(" %14.3g", lost);
+            else
+                printf(" %14s", "-"); /* a rule decided */
+        }
         printf("\n");
     }
     if (r->sensitivities)
@@ -155,7 +162,7 @@ json_t *lb_quantize_json(const lb_quantize_findings *f)
             json_t *scores = json_object();
             for (size_t k = 0; k < r->candidate_count; k++)
                 json_object_set_new(scores, r->candidates[k].name,
-                                    json_real(r->sensitivities[k * r->layer_count + i]));
+                                    lb_json_number(r->sensitivities[k * r->layer_count + i]));
             json_object_set_new(layer, "sensitivity", scores);
         }
         json_array_append_new(layers, layer);

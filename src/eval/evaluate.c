@@ -230,7 +230,7 @@ static lb_status read_text(evaluation *e, size_t ctx, lb_error *err)
     lb_status st = LB_OK;
     LB_GO(lb_weights_open(o->model, &weights, err));
     LB_GO(lb_weights_tokenizer(weights, &tokenizer, err));
-    LB_GO(lb_file_read(o->text, MAX_TEXT_BYTES, &text, &bytes, err));
+    LB_GO(lb_file_read_text(o->text, MAX_TEXT_BYTES, &text, &bytes, err));
     if (ctx == 0) {
         const size_t usual = o->protocol == LB_PROTOCOL_HALF ? 512 : 2048;
         ctx = usual < weights->config.max_context ? usual : weights->config.max_context;

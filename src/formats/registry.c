@@ -43,6 +43,8 @@ lb_status lb_format_parse(const char *name, lb_format *out, lb_error *err)
         return LB_OK;
     }
     char known[512] = "";
+    if (!*name)
+        return lb_fail(err, LB_EINVAL, "a format's name is missing");
     for (size_t i = 0; lb_format_family(i); i++) {
         if (families[i]->parse(name, &found)) {
             *out = found;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "pack/choose_plan.h"
 
+#include <math.h>
+
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "quantize/allocate.h"
@@ -82,12 +84,23 @@ done:
     return st;
 }
 
+/* What was measured of a layer that a rule decides is about the rule's format, and not about any candidate. */
+static void forget_ruled(const lb_sensitivity *job, double *scores)
+{
+    const size_t layers = job->weights->config.layers * LB_BLOCK_LINEARS;
+    for (size_t i = 0; scores && i < layers; i++)
+        if (lb_allocate_is_ruled(job->recipe, i / LB_BLOCK_LINEARS, (unsigned)(i % LB_BLOCK_LINEARS)))
+            for (size_t k = 0; k < job->recipe->allocation.candidate_count; k++)
+                scores[k * layers + i] = NAN;
+}
+
 lb_status lb_plan_choose(const lb_sensitivity *job, lb_quantized_dir *dir, lb_plan *plan, lb_error *err)
 {
     const double start = lb_now();
     if (plan->scores)
         LB_TRY(find_scores(job, dir, plan->scores, err));
     LB_TRY(lb_allocate_plan(&job->weights->config, job->recipe, plan->scores, plan->formats, err));
+    forget_ruled(job, plan->scores);
     plan->seconds = lb_now() - start;
     return LB_OK;
 }

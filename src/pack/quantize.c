@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "calibrate/builtin_text.h"
 #include "io/tokenizer.h"
+#include "pack/check_values.h"
 #include "pack/choose_plan.h"
 #include "pack/plan.h"
 #include "pack/quantized_dir.h"
@@ -221,7 +222,7 @@ static lb_status make_samples(job *j, lb_error *err)
     if (j->recipe.samples == 0 && a->samples == 0)
         return LB_OK;
     if (j->options->calibration) {
-        LB_TRY(lb_file_read(j->options->calibration, MAX_CALIBRATION_BYTES, &text, &bytes, err));
+        LB_TRY(lb_file_read_text(j->options->calibration, MAX_CALIBRATION_BYTES, &text, &bytes, err));
         from = text;
     }
     lb_status st = cut_samples(j, from, bytes, &j->recipe.samples, &j->recipe.seqlen, &j->samples, err);
@@ -277,36 +278,6 @@ static lb_status check_output(const job *j, lb_quantize_result *r, lb_error *err
         r->disk_free_bytes = free_bytes;
     lb_free(parent);
     return st;
-}
-
-/* What lies outside the blocks is copied at the very end: a NaN in it is better found before hours of
- * work than after. Those of a block are found when it is loaded. */
-static lb_status check_finite(const lb_weights *weights, const char *name, size_t rows, size_t cols,
-                              lb_error *err)
-{
-    enum { ROWS = 64 };
-    lb_weight w;
-    float *values;
-    LB_TRY(lb_weights_find(weights, name, rows, cols, &w, err));
-    LB_TRY(lb_alloc_array(&values, ROWS * cols, sizeof *values, name, err));
-    lb_status st = LB_OK;
-    for (size_t row = 0; st == LB_OK && row < rows; row += ROWS)
-        st = lb_weight_read(&w, row, rows - row < ROWS ? rows - row : ROWS, values, err);
-    lb_weight_forget(weights, &w);
-    lb_free(values);
-    return st;
-}
-
-static lb_status check_outer_values(const lb_weights *weights, lb_error *err)
-{
-    const lb_config *c = &weights->config;
-    const char *layer;
-    char name[64];
-    for (size_t i = 0; lb_outer_matrix(c, i, &layer); i++) {
-        snprintf(name, sizeof name, "%s.weight", layer);
-        LB_TRY(check_finite(weights, name, c->vocab, c->hidden, err));
-    }
-    return check_finite(weights, "model.norm.weight", 1, c->hidden, err);
 }
 
 static lb_status check_memory(const job *j, lb_quantize_result *r, lb_error *err)
@@ -546,7 +517,7 @@ lb_status lb_quantize(const lb_quantize_options *options, lb_quantize_result *re
     LB_GO(check_tokenizer(&j, err));
     LB_GO(make_samples(&j, err));
     LB_GO(check_memory(&j, &r, err));
-    LB_GO(check_outer_values(j.weights, err));
+    LB_GO(lb_check_values(j.weights, &j.recipe, &o.progress, err));
     LB_GO(print_recipe(&j, &r, err));
     if (o.dry_run) {
         LB_GO(choose_plan(&j, err));

@@ -29,7 +29,7 @@ bool lb_allocate_needs_scores(lb_allocate how)
     return how == LB_ALLOCATE_FISHER || how == LB_ALLOCATE_DELTALOSS;
 }
 
-static bool is_ruled(const lb_recipe *recipe, size_t block, unsigned which)
+bool lb_allocate_is_ruled(const lb_recipe *recipe, size_t block, unsigned which)
 {
     char name[128];
     lb_linear_name(block, which, name, sizeof name);
@@ -63,7 +63,7 @@ static lb_status choices_create(const lb_config *config, const lb_recipe *recipe
         size_t rows, cols;
         const unsigned which = (unsigned)(i % LB_BLOCK_LINEARS);
         c.group_of[i] = SIZE_MAX;
-        if (is_ruled(recipe, i / LB_BLOCK_LINEARS, which))
+        if (lb_allocate_is_ruled(recipe, i / LB_BLOCK_LINEARS, which))
             continue;
         c.group_of[i] = find_group(&c, i);
         c.count += c.group_of[i] == c.count;

@@ -17,6 +17,9 @@
 lb_status lb_allocate_plan(const lb_config *config, const lb_recipe *recipe, const double *scores,
                            lb_format *plan, lb_error *err);
 
+/* Whether a rule decides on that layer of a block, and the plan does not. */
+bool lb_allocate_is_ruled(const lb_recipe *recipe, size_t block, unsigned which);
+
 /* Whether that way goes by scores. */
 bool lb_allocate_needs_scores(lb_allocate how);
 

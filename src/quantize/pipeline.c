@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/thread.h"
 #include "calibrate/channel_squares.h"
+#include "quantize/magnitude.h"
 #include "quantize/streams.h"
 #include "transform/rotate.h"
 
@@ -192,22 +193,12 @@ static double output_error(const run *r)
     return energy > 0.0 ? difference / energy : 0.0;
 }
 
-/* Scales of the integer formats are 16-bit floats. A layer beyond their reach would come out saturated, or as
- * zeros, and nothing else would say so. (Block formats have scales with a float's range.) */
 static lb_status check_magnitude(const lb_layer *l, lb_error *err)
 {
     float largest = 0.0f;
-    if (l->format.element)
-        return LB_OK;
     for (size_t i = 0; i < l->rows * l->cols; i++)
         largest = fabsf(l->w[i]) > largest ? fabsf(l->w[i]) : largest;
-    if (largest == 0.0f || (largest >= 1e-6f && largest <= 65504.0f))
-        return LB_OK;
-    return lb_fail(
-        err, LB_EINVAL,
-        "%s: its largest weight is %g, outside the 1e-6 to 65504 that 16-bit scales can follow; keep it "
-        "with --layer '%s=bf16'",
-        l->name, (double)largest, l->name);
+    return lb_check_magnitude(&l->format, l->name, largest, err);
 }
 
 static lb_status load_rotated(const run *r, size_t index, lb_stream *s, lb_error *err)

@@ -149,7 +149,7 @@ static lb_status forward(tuning *t, const size_t *samples, size_t count, double 
         err, LB_EINVAL,
         "block %zu: the squared error of its output is %g while its rounding is learned; the model "
         "computes values that are not finite, or --lr is too large",
-        job->index + 1, *sum);
+        job->index + 1, fabs(*sum)); /* a NaN's sign means nothing */
 }
 
 static void store(tuning *t)

@@ -179,6 +179,20 @@ expect 1 quantize "$model" -o "$work/no" "${few[@]}" --layer '*=int8-g32'
 one_sentence
 expect 1 quantize "$model" -o "$work/no" "${few[@]}" --report "$work/no/such/report.html"
 one_sentence
+for taken in "$work/no" "$work/no/" "$work/no.partial"; do
+    expect 1 quantize "$model" -o "$work/no/" "${few[@]}" --report "${taken%/}"
+    one_sentence
+    stderr_has "the report ${taken%/} would take the place of the output"
+done
+[ ! -e "$work/no" ] && [ ! -e "$work/no.partial" ] || bad 'a report that was refused left something'
+expect 0 quantize "$model" --dry-run "${few[@]}" --layer '*.down_proj=int8-g32' --method rtn
+stdout_has 'calibration   none but for sensitivities, which are from the built-in text'
+grep -qE '^model.layers.1.mlp.down_proj +int8-g32 +- +- +-$' "$work/out" || bad 'sensitivities of a layer with a rule'
+expect 2 quantize "$model" --dry-run --target-bits 3 --candidates int2-g32,int3-g32,
+stderr_has "a format's name is missing"
+expect 0 quantize "$model" --dry-run --eval-tokens 5 --method rtn --samples 3
+stderr_has '--eval-tokens has no effect without --eval-text'
+stderr_has '--samples has no effect with --method rtn and no --calib'
 expect 2 quantize "$model" -o "$work/no" --target-bits 3 --format int3-g32
 one_sentence
 expect 2 quantize "$model" -o "$work/no" --target-bits 3 --candidates int2-g32

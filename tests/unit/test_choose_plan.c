@@ -63,6 +63,14 @@ static int listen(void *user, const char *stage, size_t done, size_t total)
     return l->stop_at && strncmp(stage, l->stop_at, strlen(l->stop_at)) == 0 && l->stop_after-- == 0;
 }
 
+/* Every run looks at all numbers of the model first. */
+static const char *after_checks(const char *heard)
+{
+    static const char checks[] = "checking;";
+    assert_int_equal(strncmp(heard, checks, strlen(checks)), 0);
+    return heard + strlen(checks);
+}
+
 static void must_stop(lb_quantize_options o, listener *l)
 {
     lb_quantize_result result;
@@ -220,8 +228,8 @@ static void results_follow_the_plan(void **state)
         snprintf(notes, sizeof notes, "%s/lowbit-notes.json", output);
         assert_false(scratch_exists(notes));
     }
-    assert_string_equal(heard[0].heard, "sensitivity;block 1/2;block 2/2;");
-    assert_string_equal(heard[1].heard,
+    assert_string_equal(after_checks(heard[0].heard), "sensitivity;block 1/2;block 2/2;");
+    assert_string_equal(after_checks(heard[1].heard),
                         "sensitivity to int2-g32;sensitivity to int3-g32;sensitivity to int4-g32;"
                         "block 1/2;block 2/2;");
     assert_string_equal(report_of("head")->layers[0].format, "int4-g32");
@@ -313,7 +321,7 @@ static void resume(lb_quantize_options o, const char *wanted)
     o.resume = true;
     o.progress = (lb_progress){listen, &l};
     must_quantize(&o, &r);
-    assert_string_equal(l.heard, wanted);
+    assert_string_equal(after_checks(l.heard), wanted);
     scratch_same(o.output, unbroken(o.allocate));
     const lb_quantize_result *want = report_of(o.allocate);
     assert_memory_equal(r.sensitivities, want->sensitivities, 3 * LAYERS * sizeof(double));
@@ -355,7 +363,7 @@ static void candidates_are_kept_one_by_one(void **state)
     again.resume = true;
     l = (listener){.stop_at = "sensitivity to int4-g32"};
     must_stop(again, &l);
-    assert_string_equal(l.heard, "sensitivity to int4-g32;");
+    assert_string_equal(after_checks(l.heard), "sensitivity to int4-g32;");
     resume(o, "sensitivity to int4-g32;block 1/2;block 2/2;");
     /* Before the first is finished there is nothing to keep. */
     l = (listener){.stop_at = "sensitivity to int2-g32", .stop_after = 3};

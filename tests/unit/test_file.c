@@ -57,6 +57,17 @@ static void a_file_comes_back_as_written(void **state)
     assert_int_equal(text[size], '\0');
     lb_free(text);
     text = NULL;
+    assert_int_equal(lb_file_read_text(path, sizeof bytes, &text, &size, &err),
+                     memchr(bytes, 0, sizeof bytes) ? LB_EFORMAT : LB_OK);
+    lb_free(text);
+    text = NULL;
+    assert_int_equal(lb_file_replace(path, "plain", 5, &err), LB_OK);
+    assert_int_equal(lb_file_read_text(path, 5, &text, &size, &err), LB_OK);
+    assert_string_equal(text, "plain");
+    lb_free(text);
+    text = NULL;
+    assert_true(lb_path_same(path, path) && !lb_path_same(path, copy) && !lb_path_same(path, "no such file"));
+    assert_int_equal(lb_file_replace(path, bytes, sizeof bytes, &err), LB_OK);
     assert_int_equal(lb_file_read(path, sizeof bytes - 1, &text, &size, &err), LB_EFORMAT);
     assert_null(text);
     lb_free(path);
@@ -156,7 +167,8 @@ static void a_full_device_is_no_space(void **state)
 {
     (void)state;
     lb_error err;
-    lb_writer writer = {.fd = open("/dev/full", O_WRONLY), .temporary = lb_strdup("/nonexistent/tmp"),
+    lb_writer writer = {.fd = open("/dev/full", O_WRONLY),
+                        .temporary = lb_strdup("/nonexistent/tmp"),
                         .path = lb_strdup("/nonexistent/x")};
     if (writer.fd < 0) {
         print_message("no /dev/full here\n");

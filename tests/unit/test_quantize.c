@@ -368,7 +368,7 @@ static void rules_that_cannot_be_meant_are_refused(void **state)
         {1, "=int8-g32", "PATTERN=FORMAT"},
         {1, "lm_head", "PATTERN=FORMAT"},
         {1, "lm_head=int9-g32", "format \"int9-g32\" is not known"},
-        {1, "lm_head=", "format \"\" is not known"},
+        {1, "lm_head=", "a format's name is missing"},
         {1,
          "lm_h\xE4"
          "d=f16",
@@ -448,6 +448,35 @@ static void options_that_make_no_sense_are_refused(void **state)
     must_refuse(&o, LB_EIO, "no_such_model");
 }
 
+/* In the very last block, and still before any work, or in place of it. */
+static void strange_weights_are_found_at_once(void **state)
+{
+    (void)state;
+    static const char *const tensors[] = {"model.layers.1.mlp.down_proj.weight",
+                                          "model.layers.1.post_attention_layernorm.weight"};
+    const tiny_model_options options = {.seed = 77, .hidden = 32, .ffn = 64, .tokenizer = TINY_BYTES};
+    for (size_t k = 0; k < 4; k++) {
+        tiny_model *m = tiny_model_make(&options);
+        const char *folder = in_work("strange");
+        lb_quantize_options o = small_options(folder, in_work("never"));
+        assert_non_null(m);
+        for (size_t i = 0; i < m->count; i++)
+            if (strcmp(m->tensors[i].name, tensors[k % 2]) == 0)
+                m->tensors[i].values[20] = k < 2 ? NAN : 1e30f;
+        assert_int_equal(tiny_model_save(folder, m), 0);
+        tiny_model_free(m);
+        for (int dry = 0; dry < 2; dry++) {
+            o.dry_run = dry;
+            if (k < 2)
+                must_refuse(&o, LB_EFORMAT, tensors[k]);
+            else if (k == 2)
+                must_refuse(&o, LB_EINVAL, "model.layers.1.mlp.down_proj: its largest weight is 1e+30");
+            assert_false(scratch_exists(in_work("never.partial")));
+        }
+        scratch_remove(folder);
+    }
+}
+
 static void the_calibration_text_must_do(void **state)
 {
     (void)state;
@@ -462,6 +491,9 @@ static void the_calibration_text_must_do(void **state)
     must_refuse(&o, LB_EINVAL, "has 0 tokens");
     o.calibration = in_work("absent.txt");
     must_refuse(&o, LB_EIO, "absent.txt");
+    scratch_write(in_work("wide.txt"), "w\0i\0d\0e\0", 8);
+    o.calibration = in_work("wide.txt");
+    must_refuse(&o, LB_EFORMAT, "wide.txt: byte 2 is 0, so that this is no text in UTF-8");
     o.calibration = work_folder;
     must_refuse(&o, LB_EIO, "not a regular file");
     /* A model's maximum bounds the samples. */
@@ -522,6 +554,7 @@ int main(void)
         cmocka_unit_test(a_tied_embedding_can_be_packed),
         cmocka_unit_test(rules_that_cannot_be_meant_are_refused),
         cmocka_unit_test(options_that_make_no_sense_are_refused),
+        cmocka_unit_test(strange_weights_are_found_at_once),
         cmocka_unit_test(the_calibration_text_must_do),
         cmocka_unit_test(a_quantized_model_is_not_quantized_again),
         cmocka_unit_test(the_tokenizer_must_fit),

@@ -447,11 +447,37 @@ static void the_best_iterate_is_kept(void **state)
     p->recipe.tuning.best = LB_BEST_HELD_ASIDE;
     run(p);
     assert_memory_equal(codes, p->layers[LB_LINEAR_UP].codes, 96 * 64);
+    p->recipe.tuning.best = LB_BEST_BATCH;
+    p->recipe.tuning.batch = 16; /* always the same */
+    run(p);
+    assert_memory_equal(codes, p->layers[LB_LINEAR_UP].codes, 96 * 64);
     p->recipe.tuning.best = LB_BEST_LAST;
     run(p);
     assert_memory_not_equal(codes, p->layers[LB_LINEAR_UP].codes, 96 * 64);
     free(codes);
     drop_problem(p);
+}
+
+/* The largest errors are left out below four bits, and there alone. */
+static void errors_are_filtered_at_few_bits(void **state)
+{
+    (void)state;
+    static const char *const formats[] = {"int2-g32", "int3-g32", "bp3-g32", "int4-g32", "mxfp4"};
+    for (size_t k = 0; k < 5; k++) {
+        problem *p = make_problem(&wide, 4, formats[k]);
+        uint8_t *codes = must(malloc(96 * 64));
+        p->recipe.tuning.batch = 4;
+        p->recipe.tuning.iters = 6;
+        p->recipe.tuning.best = LB_BEST_LAST;
+        assert_true(p->recipe.tuning.filter);
+        run(p);
+        memcpy(codes, p->layers[LB_LINEAR_UP].codes, 96 * 64);
+        p->recipe.tuning.filter = false;
+        run(p);
+        assert_int_equal(memcmp(codes, p->layers[LB_LINEAR_UP].codes, 96 * 64) != 0, k < 3);
+        free(codes);
+        drop_problem(p);
+    }
 }
 
 /* Rounded and rotated inputs, layers that stay as they are, one sample, more samples a batch than there are. */
@@ -565,6 +591,7 @@ int main(void)
         cmocka_unit_test(learned_rounding_beats_rounding_to_nearest),
         cmocka_unit_test(more_steps_fit_better),
         cmocka_unit_test(the_best_iterate_is_kept),
+        cmocka_unit_test(errors_are_filtered_at_few_bits),
         cmocka_unit_test(odd_circumstances),
         cmocka_unit_test(any_number_of_threads_gives_the_same_bytes),
         cmocka_unit_test(failures_are_answers),
