@@ -45,7 +45,8 @@ if(LB_SIMDE_INCLUDE AND NOT LB_REF_ONLY)
         target_compile_options(${program} PRIVATE -Wno-psabi)
         # Every emulated instruction is a loop: tracking variables through all of them, or instrumenting them, takes
         # compilers minutes.
-        target_compile_options(${program} PRIVATE -O1 -g0 -fno-sanitize=all)
+        # (And SIMDe adds bytes as C does, which is undefined where they wrap.) A source's options come after its target's.
+        set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-O1;-g0;-fno-sanitize=all")
     endforeach()
 elseif(simde_tests)
     message(STATUS "No SIMDe (Debian: apt install libsimde-dev): its tests are left out")
