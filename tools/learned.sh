@@ -18,14 +18,26 @@ learned=(--method signround --iters "${ITERS:-64}" --batch "${BATCH:-2}" "${cali
 mixed=(--candidates int2-g128,int3-g128,int4-g128)
 formats=(int2-g64 int2-g128 int3-g128 int4-g128 mxfp4 nvfp4)
 
-# The flags of a row: METHOD-FORMAT, or v2-WAY-BITS for an allocation.
+# The flags of a row: METHOD-FORMAT, v2-WAY-BITS for an allocation, or polished-ROW.
 flags() {
     local way=${1#v2-}
     case $1 in
+    polished-*)
+        flags "${1#polished-}"
+        printf '%s\n' --polish "${POLISH:-64}"
+        ;;
     rtn-*) printf '%s\n' --method rtn --fit range --format "${1#rtn-}" ;;
     search-*) printf '%s\n' --method rtn --format "${1#search-}" "${calibrated[@]}" ;;
+    gptq-act-*) printf '%s\n' --method gptq --order act --format "${1#gptq-act-}" "${calibrated[@]}" ;;
     gptq-*) printf '%s\n' --method gptq --format "${1#gptq-}" "${calibrated[@]}" ;;
+    bpdq-hadamard-*)
+        printf '%s\n' --method bpdq --transform hadamard --format "${1#bpdq-hadamard-}" "${calibrated[@]}"
+        ;;
     bpdq-*) printf '%s\n' --method bpdq --format "${1#bpdq-}" "${calibrated[@]}" ;;
+    planes-*)
+        printf '%s\n' --method bpdq --candidates bp1-g256,bp2-g256,bp3-g256,bp4-g256 --target-bits "${1#planes-}" \
+            --sensitivity-samples 64 "${calibrated[@]}"
+        ;;
     v1-*) printf '%s\n' "${learned[@]}" --signround v1 --format "${1#v1-}" ;;
     v2-deltaloss-*)
         printf '%s\n' "${learned[@]}" "${mixed[@]}" --target-bits "${way#*-}" --allocate deltaloss \

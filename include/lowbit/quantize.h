@@ -62,6 +62,12 @@ typedef struct lb_quantize_options {
                            * "tail": the most bits for the first, or the last, blocks */
     bool untied; /* q k v, and gate up, may get different formats */
     size_t sensitivity_samples, sensitivity_seqlen; /* windows of the calibration text, and tokens in each */
+    /* When all codes are chosen: scales and coefficients of the whole model, trained to bring its predictions closer to
+     * the original's on the calibration windows. Formats int and bp; costs about three passes over polish_batch windows
+     * a step. */
+    size_t polish_steps; /* 0: none */
+    size_t polish_batch; /* windows a step */
+    double polish_lr; /* of the first step; the share of its size that a scale moves at most */
 } lb_quantize_options;
 
 /* int4-g128 by GPTQ with the scale search and 128 windows of 512 tokens. */
@@ -93,8 +99,11 @@ typedef struct lb_quantize_result {
     double quantized_bits_per_weight; /* the same of quantized layers alone */
     size_t samples, seqlen; /* calibration windows really used */
     size_t resumed_blocks; /* taken over from an interrupted run */
-    double seconds_load, seconds_capture, seconds_hessian, seconds_solve, seconds_tune, seconds_write,
-        seconds;
+    double seconds_load, seconds_capture, seconds_hessian, seconds_solve, seconds_tune, seconds_polish,
+        seconds_write, seconds;
+    /* mean divergence from the original on calibration windows that polishing held aside, nats per token; NaN: there
+     * was none, or an interrupted run had done it */
+    double kl_before_polish, kl_after_polish;
     lb_quantize_candidate *candidates; /* [candidate_count] of an allocation; NULL: there was none */
     size_t candidate_count;
     /* [candidate_count, layer_count] what each layer is thought to lose, in nats per token; NaN where a rule decides;

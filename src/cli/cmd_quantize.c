@@ -20,8 +20,9 @@ typedef struct quantize_args {
     lb_common_args common;
     const char *model, *output, *format, *act, *transform, *method, *recipe, *fit, *order, *calibration,
         *eval_text, *signround, *best, *candidates, *allocate, *report, *init;
-    size_t samples, seqlen, eval_tokens, eval_ctx, iters, batch, sensitivity_samples, sensitivity_seqlen;
-    double damp, compensate, lr, target_bits;
+    size_t samples, seqlen, eval_tokens, eval_ctx, iters, batch, sensitivity_samples, sensitivity_seqlen,
+        polish, polish_batch;
+    double damp, compensate, lr, target_bits, polish_lr;
     lb_arg_list layers;
     bool resume, dry_run, no_multiplier, no_filter, untie, faithful;
 } quantize_args;
@@ -110,6 +111,15 @@ static const lb_arg options[] = {
      .help = "signround: learn no multiplier of scales; with --fit range, learn to clip instead"},
     {"--no-filter", LB_ARG_FLAG, offsetof(quantize_args, no_filter),
      .help = "signround: keep the largest thousandth of errors, which below 4 bits is left out"},
+    {"--polish", LB_ARG_SIZE, offsetof(quantize_args, polish), .value = "STEPS", .high = 1000000,
+     .shown = "none",
+     .help = "afterwards train all scales, or bit planes' coefficients, of the whole model so many steps to "
+             "predict "
+             "what the original predicts (formats int and bp, after any method; 64 is a good start)"},
+    {"--polish-batch", LB_ARG_SIZE, offsetof(quantize_args, polish_batch), .low = 1, .high = 1000000,
+     .preset = "2", .help = "--polish: calibration windows a step"},
+    {"--polish-lr", LB_ARG_DOUBLE, offsetof(quantize_args, polish_lr), .low = 0, .high = 1, .preset = "0.005",
+     .help = "--polish: learning rate of the first step"},
     {"--resume", LB_ARG_FLAG, offsetof(quantize_args, resume), .help = "go on with an interrupted run"},
     {"--dry-run", LB_ARG_FLAG, offsetof(quantize_args, dry_run),
      .help = "check everything, print the size of the result, and stop"},
@@ -163,6 +173,13 @@ static void apply_bpdq(const quantize_args *args, lb_quantize_options *o)
         o->damp = 0.05;
     if (args->faithful && !lb_args_given(&spec, args, "--compensate"))
         o->compensate = 0.0;
+}
+
+static void apply_polish(const quantize_args *args, lb_quantize_options *o)
+{
+    o->polish_steps = args->polish;
+    o->polish_batch = args->polish_batch;
+    o->polish_lr = args->polish_lr;
 }
 
 static void apply_allocation(const quantize_args *args, lb_quantize_options *o)
@@ -283,6 +300,10 @@ static bool names_are_known(const quantize_args *args, lb_error *err)
         (void)lb_fail(err, LB_EINVAL, "--lr wants a rate of more than 0");
         return false;
     }
+    if (!(args->polish_lr > 0.0)) {
+        (void)lb_fail(err, LB_EINVAL, "--polish-lr wants a rate of more than 0");
+        return false;
+    }
     if (!args->output && !args->dry_run) {
         (void)lb_fail(err, LB_EINVAL, "where to? give -o OUT");
         return false;
@@ -308,6 +329,7 @@ static void warn_of_idle_flags(const quantize_args *args)
                  {"--init", "bpdq"},
                  {"--faithful", "bpdq"}};
     static const char *const calibrating[] = {"--samples", "--seqlen", "--recipe"};
+    static const char *const polishing[] = {"--polish-batch", "--polish-lr"};
     static const char *const evaluating[] = {"--eval-tokens", "--eval-ctx"};
     if (args->common.quiet)
         return;
@@ -317,9 +339,12 @@ static void warn_of_idle_flags(const quantize_args *args)
                     args->method);
     for (size_t i = 0; i < sizeof calibrating / sizeof *calibrating; i++)
         if (lb_args_given(&spec, args, calibrating[i]) && strcmp(args->method, "rtn") == 0 &&
-            !args->calibration)
+            !args->calibration && args->polish == 0)
             fprintf(stderr, "lowbit quantize: %s has no effect with --method rtn and no --calib\n",
                     calibrating[i]);
+    for (size_t i = 0; i < sizeof polishing / sizeof *polishing; i++)
+        if (lb_args_given(&spec, args, polishing[i]) && args->polish == 0)
+            fprintf(stderr, "lowbit quantize: %s has no effect without --polish\n", polishing[i]);
     for (size_t i = 0; i < sizeof evaluating / sizeof *evaluating; i++)
         if (lb_args_given(&spec, args, evaluating[i]) && !args->eval_text)
             fprintf(stderr, "lowbit quantize: %s has no effect without --eval-text\n", evaluating[i]);
@@ -419,6 +444,7 @@ int cmd_quantize(int argc, char **argv)
     o.fit = args.fit;
     apply_signround(&args, &o);
     apply_allocation(&args, &o);
+    apply_polish(&args, &o);
     o.order = args.order;
     o.damp = args.damp;
     o.compensate = args.compensate;

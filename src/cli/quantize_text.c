@@ -133,8 +133,14 @@ static void print_result(const lb_quantize_findings *f, bool verbose)
     printf("time          %s: ", lb_duration_text(r->seconds, took));
     if (r->candidates)
         printf("allocate %.1f, ", r->seconds_allocate);
-    printf("load %.1f, capture %.1f, Hessian %.1f, solve %.1f, tune %.1f, write %.1f s\n", r->seconds_load,
-           r->seconds_capture, r->seconds_hessian, r->seconds_solve, r->seconds_tune, r->seconds_write);
+    printf("load %.1f, capture %.1f, Hessian %.1f, solve %.1f, tune %.1f, ", r->seconds_load,
+           r->seconds_capture, r->seconds_hessian, r->seconds_solve, r->seconds_tune);
+    if (r->seconds_polish > 0.0)
+        printf("polish %.1f, ", r->seconds_polish);
+    printf("write %.1f s\n", r->seconds_write);
+    if (isfinite(r->kl_before_polish))
+        printf("polished      divergence from the original on windows held aside %.4f -> %.4f\n",
+               r->kl_before_polish, r->kl_after_polish);
     printf("memory        %s at most\n", lb_bytes_text((double)r->peak_rss_bytes, memory));
     if (r->resumed_blocks)
         printf("resumed       %zu blocks were finished before\n", r->resumed_blocks);
@@ -183,10 +189,14 @@ json_t *lb_quantize_json(const lb_quantize_findings *f)
         json, "calibration",
         json_pack("{s:I, s:I}", "samples", (json_int_t)r->samples, "seqlen", (json_int_t)r->seqlen));
     json_object_set_new(json, "seconds_by_stage",
-                        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "allocate", r->seconds_allocate,
+                        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "allocate", r->seconds_allocate,
                                   "load", r->seconds_load, "capture", r->seconds_capture, "hessian",
                                   r->seconds_hessian, "solve", r->seconds_solve, "tune", r->seconds_tune,
-                                  "write", r->seconds_write));
+                                  "polish", r->seconds_polish, "write", r->seconds_write));
+    if (isfinite(r->kl_before_polish))
+        json_object_set_new(
+            json, "polish",
+            json_pack("{s:f, s:f}", "kl_before", r->kl_before_polish, "kl_after", r->kl_after_polish));
     return json;
 }
 

@@ -59,8 +59,15 @@ done:
     return st;
 }
 
+lb_status lb_head_scratch_add_teacher(const lb_embedding *ends, lb_head_scratch *s, lb_error *err)
+{
+    return lb_alloc_array(&s->teacher, s->chunk_tokens, ends->vocab * sizeof(float), "gradient of the head",
+                          err);
+}
+
 void lb_head_scratch_free(lb_head_scratch *s)
 {
+    lb_free(s->teacher);
     lb_free(s->normed);
     lb_free(s->d_normed);
     lb_free(s->logits);
@@ -117,6 +124,26 @@ static void loss_rows(void *arg, size_t begin, size_t end)
         row[j->targets[t]] -= 1.0f;
         for (size_t i = 0; i < vocab; i++)
             row[i] *= j->scale;
+    }
+}
+
+/* Rows of logits -> scale * (p - the teacher's p). */
+static void divergence_rows(void *arg, size_t begin, size_t end)
+{
+    const head_job *j = arg;
+    const size_t vocab = j->ends->vocab;
+    for (size_t t = begin; t < end; t++) {
+        float *row = j->s->logits + t * vocab, *teacher = j->s->teacher + t * vocab;
+        const float largest = largest_of(row, vocab);
+        double loss = 0.0;
+        j->kernels->softmax(teacher, vocab);
+        for (size_t i = 0; i < vocab; i++)
+            if (teacher[i] > 0.0f)
+                loss += (double)(teacher[i] * (logf(teacher[i]) - (row[i] - largest)));
+        j->kernels->softmax(row, vocab);
+        j->s->losses[t] = loss - log((double)largest_of(row, vocab));
+        for (size_t i = 0; i < vocab; i++)
+            row[i] = j->scale * (row[i] - teacher[i]);
     }
 }
 
@@ -191,6 +218,27 @@ lb_status lb_head_backward(const lb_kernels *kernels, const lb_embedding *ends, 
             .kernels = kernels, .ends = ends, .s = scratch, .targets = targets + at, .scale = scale};
         LB_TRY(lb_embedding_logits(kernels, ends, rows, count, scratch->normed, scratch->logits, err));
         lb_parallel_for(count, 1, loss_rows, &j);
+        for (size_t t = 0; t < count; t++)
+            sum += scratch->losses[t];
+        chunk_gradients(&j, rows, count, grads, grads->dx ? grads->dx + at * ends->hidden : NULL);
+    }
+    *loss = sum;
+    return LB_OK;
+}
+
+lb_status lb_head_divergence(const lb_kernels *kernels, const lb_embedding *ends, const float *x,
+                             const float *teacher, size_t tokens, float scale, const lb_head_scratch *scratch,
+                             const lb_head_grads *grads, double *loss, lb_error *err)
+{
+    double sum = 0.0;
+    for (size_t at = 0; at < tokens; at += scratch->chunk_tokens) {
+        const size_t count = tokens - at < scratch->chunk_tokens ? tokens - at : scratch->chunk_tokens;
+        const float *rows = x + at * ends->hidden;
+        head_job j = {.kernels = kernels, .ends = ends, .s = scratch, .scale = scale};
+        LB_TRY(lb_embedding_logits(kernels, ends, teacher + at * ends->hidden, count, scratch->normed,
+                                   scratch->teacher, err));
+        LB_TRY(lb_embedding_logits(kernels, ends, rows, count, scratch->normed, scratch->logits, err));
+        lb_parallel_for(count, 1, divergence_rows, &j);
         for (size_t t = 0; t < count; t++)
             sum += scratch->losses[t];
         chunk_gradients(&j, rows, count, grads, grads->dx ? grads->dx + at * ends->hidden : NULL);

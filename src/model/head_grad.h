@@ -16,12 +16,15 @@ typedef struct lb_head_scratch {
     size_t chunk_tokens, slab_rows;
     float *normed, *d_normed; /* [chunk_tokens, hidden] */
     float *logits; /* [chunk_tokens, vocab] */
+    float *teacher; /* as logits; for lb_head_divergence only, else NULL */
     double *losses; /* [chunk_tokens] */
     float *slab; /* [slab_rows, hidden] of a head that is not float32, as floats; else NULL */
     float *partials;
 } lb_head_scratch;
 
 lb_status lb_head_scratch_create(const lb_embedding *ends, lb_head_scratch *out, lb_error *err);
+/* Room for lb_head_divergence too. */
+lb_status lb_head_scratch_add_teacher(const lb_embedding *ends, lb_head_scratch *scratch, lb_error *err);
 void lb_head_scratch_free(lb_head_scratch *scratch);
 size_t lb_head_scratch_bytes(const lb_embedding *ends);
 
@@ -40,5 +43,11 @@ lb_status lb_head_backward(const lb_kernels *kernels, const lb_embedding *ends, 
                            const uint32_t *targets, size_t tokens, float scale,
                            const lb_head_scratch *scratch, const lb_head_grads *grads, double *loss,
                            lb_error *err);
+
+/* The same where the target is another model's prediction: teacher [tokens, hidden] is what its last block made, and
+ * its norm and head are these. loss = sum over all tokens of KL(teacher's p | p); NaN where an x is not finite. */
+lb_status lb_head_divergence(const lb_kernels *kernels, const lb_embedding *ends, const float *x,
+                             const float *teacher, size_t tokens, float scale, const lb_head_scratch *scratch,
+                             const lb_head_grads *grads, double *loss, lb_error *err);
 
 #endif

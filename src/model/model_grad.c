@@ -61,7 +61,8 @@ static lb_status make_room(pass *p, lb_error *err)
         LB_TRY(lb_alloc_array(&p->grads.inputs[stage], batch_tokens,
                               lb_stage_width(c, (lb_stage)stage) * sizeof(float), "gradients of a block",
                               err));
-    return lb_head_scratch_create(j->ends, &p->head, err);
+    LB_TRY(lb_head_scratch_create(j->ends, &p->head, err));
+    return j->teacher ? lb_head_scratch_add_teacher(j->ends, &p->head, err) : LB_OK;
 }
 
 size_t lb_model_backward_bytes(const lb_config *c, size_t sequences, size_t length, size_t batch)
@@ -114,14 +115,12 @@ done:
     return st;
 }
 
-/* The loss, and its gradient with respect to what the last block put out, in that one's place. */
-static lb_status loss_end(pass *p, double *loss, lb_error *err)
+/* Cross-entropy of the ids that come next; the gradients may be those of other targets. */
+static lb_status next_token_loss(pass *p, const float *x, const lb_head_grads *grads, double *loss,
+                                 lb_error *err)
 {
     const lb_model_grad *j = p->job;
-    float *x = p->x[j->config->layers];
     const lb_head_grads none = {0};
-    const lb_head_grads grads = {
-        .head = j->sums ? j->sums->head : NULL, .norm = j->sums ? j->sums->norm : NULL, .dx = x};
     double ignored;
     for (size_t t = 0; t < p->tokens; t++)
         p->targets[t] = (t + 1) % j->length == 0 ? LB_NO_TARGET : j->ids[t + 1];
@@ -130,8 +129,22 @@ static lb_status loss_end(pass *p, double *loss, lb_error *err)
                                 err));
         LB_TRY(j->retarget(j->self, x, p->tokens, p->targets, err));
     }
-    LB_TRY(lb_head_backward(j->kernels, j->ends, x, p->targets, p->tokens, 1.0f, &p->head, &grads,
-                            j->retarget ? &ignored : loss, err));
+    return lb_head_backward(j->kernels, j->ends, x, p->targets, p->tokens, 1.0f, &p->head, grads,
+                            j->retarget ? &ignored : loss, err);
+}
+
+/* The loss, and its gradient with respect to what the last block put out, in that one's place. */
+static lb_status loss_end(pass *p, double *loss, lb_error *err)
+{
+    const lb_model_grad *j = p->job;
+    float *x = p->x[j->config->layers];
+    lb_head_grads grads = {
+        .head = j->sums ? j->sums->head : NULL, .norm = j->sums ? j->sums->norm : NULL, .dx = x};
+    if (j->loss_only)
+        grads = (lb_head_grads){0};
+    LB_TRY(j->teacher ? lb_head_divergence(j->kernels, j->ends, x, j->teacher, p->tokens, 1.0f, &p->head,
+                                           &grads, loss, err)
+                      : next_token_loss(p, x, &grads, loss, err));
     if (isfinite(*loss))
         return LB_OK;
     return lb_fail(err, LB_EINVAL,
@@ -214,11 +227,11 @@ lb_status lb_model_backward(const lb_model_grad *job, double *loss, lb_error *er
         LB_GO(forward(&p, i, err));
     }
     LB_GO(loss_end(&p, loss, err));
-    for (size_t i = layers; i-- > 0;) {
+    for (size_t i = job->loss_only ? 0 : layers; i-- > 0;) {
         LB_GO(tell(&p, err));
         LB_GO(backward(&p, i, p.x[layers], err));
     }
-    if (job->sums && job->sums->embed)
+    if (!job->loss_only && job->sums && job->sums->embed)
         add_to_embedding(&p, p.x[layers]);
 done:
     pass_free(&p);

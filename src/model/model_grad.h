@@ -35,6 +35,10 @@ typedef struct lb_model_grad {
     const lb_inputs *inputs; /* what linear layers see of their inputs; may be NULL */
     const uint32_t *ids; /* [sequences, length] */
     size_t sequences, length; /* length >= 2 */
+    /* NULL: the loss is as above. What the last block of another model, with these ends, puts out [tokens, hidden]:
+     * the loss is the sum of the divergences of its predictions from this one's (lb_head_divergence). */
+    const float *teacher;
+    bool loss_only; /* no way back */
     size_t batch; /* sequences whose gradients are summed up; >= 1 */
     bool wants_inputs; /* gradients with respect to what the layers are fed, too */
     const lb_model_sums *sums; /* may be NULL */

@@ -22,6 +22,7 @@
 #include "pack/quantized_dir.h"
 #include "quantize/allocate.h"
 #include "quantize/pipeline.h"
+#include "quantize/polish.h"
 
 enum { MAX_CALIBRATION_BYTES = 1 << 30 };
 
@@ -45,6 +46,8 @@ void lb_quantize_options_init(lb_quantize_options *options)
                                      .best = "held-aside",
                                      .alternations = 10,
                                      .init = "search",
+                                     .polish_batch = 2,
+                                     .polish_lr = 0.005,
                                      .candidates = "int2-g128,int3-g128,int4-g128,int8-g128",
                                      .allocate = "fisher",
                                      .sensitivity_samples = 32,
@@ -113,6 +116,19 @@ static lb_status make_allocation(const lb_quantize_options *o, lb_allocation *ou
     return LB_OK;
 }
 
+static lb_status make_polish(const lb_quantize_options *o, lb_polish_recipe *out, lb_error *err)
+{
+    *out = (lb_polish_recipe){.steps = o->polish_steps, .batch = o->polish_batch, .lr = o->polish_lr};
+    if (o->polish_steps > 1000000)
+        return lb_fail(err, LB_EINVAL, "%zu steps of polishing are more than 1000000", o->polish_steps);
+    if (o->polish_batch == 0 || o->polish_batch > 1000000)
+        return lb_fail(err, LB_EINVAL, "polishing with %zu samples a step is outside 1 to 1000000",
+                       o->polish_batch);
+    if (!(o->polish_lr > 0.0 && o->polish_lr <= 1.0))
+        return lb_fail(err, LB_EINVAL, "polishing rate %g is outside 0 to 1", o->polish_lr);
+    return LB_OK;
+}
+
 static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_error *err)
 {
     lb_recipe_default(out);
@@ -144,7 +160,8 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     out->seed = o->seed;
     LB_TRY(make_tuning(o, &out->tuning, err));
     LB_TRY(make_alternation(o, &out->alternation, err));
-    const bool calibrates = out->method->needs_calibration || o->calibration;
+    LB_TRY(make_polish(o, &out->polish, err));
+    const bool calibrates = out->method->needs_calibration || o->calibration || o->polish_steps > 0;
     if (calibrates && (o->samples == 0 || o->seqlen < 2))
         return lb_fail(err, LB_EINVAL, "calibration wants at least 1 sample of 2 tokens, got %zu of %zu",
                        o->samples, o->seqlen);
@@ -162,6 +179,22 @@ static lb_status check_format(const lb_method *method, const lb_format *format, 
         return LB_OK;
     return lb_fail(err, LB_EINVAL, "%s: method %s wants %s, not %s", where, method->name, method->wants,
                    format->name);
+}
+
+/* Polishing needs a layer that has something to learn, whatever an allocation chooses. */
+static lb_status check_polish(const job *j, lb_error *err)
+{
+    const lb_recipe *r = &j->recipe;
+    bool takes = r->polish.steps == 0;
+    for (size_t k = 0; k < r->allocation.candidate_count; k++)
+        takes = takes || lb_polish_takes(&r->allocation.candidates[k]);
+    for (size_t i = 0; !takes && i < j->weights->config.layers * LB_BLOCK_LINEARS; i++)
+        takes = lb_polish_takes(lb_recipe_layer(r, i / LB_BLOCK_LINEARS, (unsigned)(i % LB_BLOCK_LINEARS)));
+    if (takes)
+        return LB_OK;
+    return lb_fail(err, LB_EINVAL,
+                   "polishing learns scales and coefficients of int and bp formats, and %s has none",
+                   r->format.name);
 }
 
 /* Before the work: whether the method can do what the recipe may ask of it. */
@@ -425,6 +458,7 @@ static lb_status work(job *j, lb_quantize_result *r, lb_error *err)
     lb_block_report *reports = NULL;
     lb_layer *layers = NULL;
     lb_stage_times times;
+    lb_polish_report polished;
     lb_status st = LB_OK;
     json_t *record = make_record(j);
     if (!record) {
@@ -446,7 +480,7 @@ static lb_status work(job *j, lb_quantize_result *r, lb_error *err)
                             .kernels = j->kernels,
                             .sink = lb_quantized_dir_sink(j->dir),
                             .progress = j->options->progress};
-    LB_GO(lb_pipeline_run(&pipeline, layers, reports, &times, err));
+    LB_GO(lb_pipeline_run(&pipeline, layers, reports, &polished, &times, err));
     const double start = lb_now();
     LB_GO(lb_quantized_dir_finish(j->dir, &r->file_bytes, err));
     r->seconds_load = times.load;
@@ -454,6 +488,9 @@ static lb_status work(job *j, lb_quantize_result *r, lb_error *err)
     r->seconds_hessian = times.hessian;
     r->seconds_solve = times.solve;
     r->seconds_tune = times.tune;
+    r->seconds_polish = times.polish;
+    r->kl_before_polish = polished.before;
+    r->kl_after_polish = polished.after;
     r->seconds_write = times.write + lb_now() - start;
     r->block_count = blocks;
     for (size_t i = 0; i < blocks; i++)
@@ -498,7 +535,7 @@ lb_status lb_quantize(const lb_quantize_options *options, lb_quantize_result *re
 {
     lb_quantize_options o;
     job j = {.options = &o};
-    lb_quantize_result r = {0};
+    lb_quantize_result r = {.kl_before_polish = NAN, .kl_after_polish = NAN};
     lb_status st = LB_OK;
     const double start = lb_now();
     lb_quantize_options_init(&o);
@@ -513,6 +550,7 @@ lb_status lb_quantize(const lb_quantize_options *options, lb_quantize_result *re
     }
     LB_GO(lb_quantized_size(j.weights, &j.recipe, &j.size, err));
     LB_GO(check_formats(&j, err));
+    LB_GO(check_polish(&j, err));
     LB_GO(check_output(&j, &r, err));
     LB_GO(check_tokenizer(&j, err));
     LB_GO(make_samples(&j, err));

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "pack/plan.h"
 #include "pack/shard.h"
+#include "quantize/polish.h"
 
 static const char record_name[] = "lowbit-run.json", notes_name[] = "lowbit-notes.json";
 
@@ -37,6 +38,19 @@ static char *shard_path(const lb_quantized_dir *dir, size_t k)
 static void errors_name(size_t k, char *out, size_t bytes)
 {
     snprintf(out, bytes, "lowbit-errors-%05zu.json", k + 1);
+}
+
+/* Params of block k that were learned after all blocks, likewise. */
+static void learned_name(size_t k, char *out, size_t bytes)
+{
+    snprintf(out, bytes, "lowbit-learned-%05zu.safetensors", k + 1);
+}
+
+static char *learned_path(const lb_quantized_dir *dir, size_t k)
+{
+    char name[64];
+    learned_name(k, name, sizeof name);
+    return lb_path_join(dir->partial, name);
 }
 
 static char *errors_path(const lb_quantized_dir *dir, size_t k)
@@ -301,9 +315,58 @@ done:
     return st;
 }
 
+static bool has_learned(void *self, size_t layer)
+{
+    char *path = learned_path(self, layer);
+    const bool there = path && lb_path_exists(path);
+    lb_free(path);
+    return there;
+}
+
+static lb_status save_learned(void *self, size_t layer, const lb_layer *layers, size_t count, lb_error *err)
+{
+    lb_shard shard = {0};
+    lb_status st = LB_OK;
+    char *path = learned_path(self, layer);
+    if (!path)
+        return no_memory(err);
+    for (size_t i = 0; i < count; i++)
+        if (layers[i].params)
+            LB_GO(lb_shard_add_params(&shard, &layers[i], err));
+    LB_GO(lb_shard_write(&shard, path, err));
+done:
+    lb_shard_free(&shard);
+    lb_free(path);
+    return st;
+}
+
+static lb_status restore_learned(void *self, size_t layer, lb_layer *layers, size_t count, lb_error *err)
+{
+    lb_tensor_set set = {0};
+    lb_status st = LB_OK;
+    char *path = learned_path(self, layer);
+    const char *paths[] = {path};
+    if (!path)
+        return no_memory(err);
+    LB_GO(lb_safetensors_open(paths, 1, &set, err));
+    for (size_t i = 0; i < count; i++)
+        if (lb_polish_takes(&layers[i].format))
+            LB_GO(lb_shard_read_params(&set, path, &layers[i], err));
+done:
+    lb_tensor_set_free(&set);
+    lb_free(path);
+    return st;
+}
+
 lb_sink lb_quantized_dir_sink(lb_quantized_dir *dir)
 {
-    return (lb_sink){.self = dir, .has = has_block, .restore = restore_block, .commit = commit_block};
+    return (lb_sink){.self = dir,
+                     .has = has_block,
+                     .restore = restore_block,
+                     .commit = commit_block,
+                     .has_learned = has_learned,
+                     .restore_learned = restore_learned,
+                     .save_learned = save_learned};
 }
 
 /* An embedding or head that a rule quantizes: round to nearest, since nothing follows that could make
@@ -511,6 +574,8 @@ static void remove_scaffolding(const lb_quantized_dir *dir)
     remove_file(dir, notes_name);
     for (size_t k = 0; k < dir->weights->config.layers; k++) {
         errors_name(k, name, sizeof name);
+        remove_file(dir, name);
+        learned_name(k, name, sizeof name);
         remove_file(dir, name);
     }
 }

@@ -206,6 +206,36 @@ lb_status lb_shard_unpack(const lb_tensor_set *set, const char *path, lb_layer *
     return LB_OK;
 }
 
+static size_t params_of_row(const lb_layer *layer)
+{
+    return lb_format_groups(&layer->format, layer->cols) * layer->format.params;
+}
+
+lb_status lb_shard_add_params(lb_shard *shard, const lb_layer *layer, lb_error *err)
+{
+    char name[176];
+    const lb_tensor_out out = {.dtype = LB_DTYPE_F32,
+                               .rank = 2,
+                               .shape = {layer->rows, params_of_row(layer)},
+                               .data = layer->params,
+                               .bytes = layer->rows * params_of_row(layer) * sizeof(float)};
+    snprintf(name, sizeof name, "%s.params", layer->name);
+    return add(shard, name, &out, NULL, err);
+}
+
+lb_status lb_shard_read_params(const lb_tensor_set *set, const char *path, lb_layer *layer, lb_error *err)
+{
+    char name[176];
+    const size_t n = layer->rows * params_of_row(layer);
+    snprintf(name, sizeof name, "%s.params", layer->name);
+    const lb_tensor *t = lb_tensor_find(set, name);
+    if (!t || t->dtype != LB_DTYPE_F32 || t->rank != 2 || t->shape[0] != layer->rows ||
+        t->bytes != n * sizeof(float))
+        return lb_fail(err, LB_EFORMAT, "%s: tensor %s is not what the recipe would have written", path,
+                       name);
+    return lb_tensor_read(t, 0, layer->rows, layer->params, err);
+}
+
 lb_status lb_shard_write(const lb_shard *shard, const char *path, lb_error *err)
 {
     lb_tensor_out tensors[LB_SHARD_MAX_TENSORS];

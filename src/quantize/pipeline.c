@@ -10,6 +10,7 @@
 #include "base/thread.h"
 #include "calibrate/channel_squares.h"
 #include "quantize/magnitude.h"
+#include "quantize/polish.h"
 #include "quantize/streams.h"
 #include "transform/rotate.h"
 
@@ -379,6 +380,54 @@ done:
     return st;
 }
 
+/* A finished block with the params that were learned since: the same however often it is done. */
+static lb_status recommit_block(run *r, size_t index, lb_layer *layers, lb_error *err)
+{
+    const lb_sink *sink = &r->p->sink;
+    lb_status st = LB_OK;
+    LB_GO(open_block(r, index, layers, err));
+    LB_GO(sink->restore(sink->self, index, layers, LB_BLOCK_LINEARS, err));
+    LB_GO(sink->restore_learned(sink->self, index, layers, LB_BLOCK_LINEARS, err));
+    st = sink->commit(sink->self, index, layers, LB_BLOCK_LINEARS, err);
+done:
+    close_block(r, layers);
+    return st;
+}
+
+/* Params of all blocks, which lie beside the blocks then: learned now, or found there. */
+static lb_status learn_params(run *r, lb_layer *layers, lb_polish_report *report, lb_error *err)
+{
+    const lb_sink *sink = &r->p->sink;
+    const lb_polish job = {.weights = r->p->weights,
+                           .recipe = r->p->recipe,
+                           .samples = r->p->samples,
+                           .kernels = r->p->kernels,
+                           .teacher = r->streams.original.x,
+                           .sink = sink,
+                           .progress = &r->p->progress};
+    bool learned = true;
+    for (size_t i = 0; i < r->config->layers; i++)
+        learned = learned && sink->has_learned(sink->self, i);
+    if (learned)
+        return LB_OK;
+    LB_TRY(lb_polish_run(&job, layers, report, err));
+    for (size_t i = 0; i < r->config->layers; i++)
+        LB_TRY(sink->save_learned(sink->self, i, layers + i * LB_BLOCK_LINEARS, LB_BLOCK_LINEARS, err));
+    return LB_OK;
+}
+
+static lb_status polish(run *r, lb_layer *layers, lb_polish_report *report, lb_error *err)
+{
+    const double start = lb_now();
+    lb_status st = learn_params(r, layers, report, err);
+    for (size_t i = 0; i < r->config->layers * LB_BLOCK_LINEARS; i++)
+        release_layer(&layers[i]);
+    for (size_t i = 0; st == LB_OK && i < r->config->layers; i++)
+        st = recommit_block(r, i, layers + i * LB_BLOCK_LINEARS, err);
+    r->times->polish = lb_now() - start;
+    return st;
+}
+
 static void describe_layers(const lb_pipeline *p, lb_layer *layers)
 {
     const lb_config *c = &p->weights->config;
@@ -392,7 +441,7 @@ static void describe_layers(const lb_pipeline *p, lb_layer *layers)
 }
 
 lb_status lb_pipeline_run(const lb_pipeline *pipeline, lb_layer *layers, lb_block_report *blocks,
-                          lb_stage_times *times, lb_error *err)
+                          lb_polish_report *polished, lb_stage_times *times, lb_error *err)
 {
     run r = {.p = pipeline,
              .config = &pipeline->weights->config,
@@ -403,6 +452,7 @@ lb_status lb_pipeline_run(const lb_pipeline *pipeline, lb_layer *layers, lb_bloc
              .times = times};
     lb_status st = LB_OK;
     *times = (lb_stage_times){0};
+    *polished = (lb_polish_report){.before = NAN, .after = NAN};
     describe_layers(pipeline, layers);
     const lb_recipe *recipe = pipeline->recipe;
     LB_GO(lb_inputs_create(r.config, &recipe->transform, NULL, &r.streams.original.inputs, err));
@@ -414,6 +464,8 @@ lb_status lb_pipeline_run(const lb_pipeline *pipeline, lb_layer *layers, lb_bloc
         LB_GO(lb_progress_tell(&pipeline->progress, r.label, i, r.config->layers, err));
         LB_GO(quantize_block(&r, i, layers + i * LB_BLOCK_LINEARS, &blocks[i], err));
     }
+    if (recipe->polish.steps > 0)
+        LB_GO(polish(&r, layers, polished, err));
     st = lb_progress_tell(&pipeline->progress, r.label, r.config->layers, r.config->layers, err);
 done:
     lb_streams_free(&r.streams);
@@ -433,5 +485,7 @@ size_t lb_pipeline_memory(const lb_config *c, const lb_recipe *recipe, size_t sa
     }
     if (recipe->method->memory)
         bytes += recipe->method->memory(recipe, c, samples, seqlen);
+    if (recipe->polish.steps > 0)
+        bytes += lb_polish_bytes(c, recipe, samples, seqlen);
     return bytes;
 }

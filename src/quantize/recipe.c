@@ -135,6 +135,7 @@ void lb_recipe_default(lb_recipe *out)
                        .compensate = 0.5,
                        .tuning = {.iters = 200, .batch = 8, .multiplier = true, .filter = true},
                        .alternation = {.iters = 10},
+                       .polish = {.batch = 2, .lr = 0.005},
                        .allocation = {.samples = 32, .seqlen = 256},
                        .samples = 128,
                        .seqlen = 512,
@@ -241,6 +242,11 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
         failed |= json_object_set_new(json, "filter", json_boolean(t->filter));
         failed |= json_object_set_new(json, "best", json_string(best_names[t->best]));
     }
+    if (recipe->polish.steps > 0)
+        failed |= json_object_set_new(json, "polish",
+                                      json_pack("{s:I, s:I, s:f}", "steps", (json_int_t)recipe->polish.steps,
+                                                "batch", (json_int_t)recipe->polish.batch, "lr",
+                                                recipe->polish.lr));
     if (!lb_format_keeps(&recipe->act))
         failed |= json_object_set_new(json, "act", json_string(recipe->act.name));
     if (recipe->transform.kind != LB_TRANSFORM_NONE) {

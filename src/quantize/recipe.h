@@ -52,6 +52,13 @@ typedef struct lb_alternation {
         faithful; /* the released code's choices: an absolute ridge, one best iterate for all rows of a layer */
 } lb_alternation;
 
+/* Training of scales and coefficients end to end, when all codes are chosen (polish.h). */
+typedef struct lb_polish_recipe {
+    size_t steps; /* 0: none */
+    size_t batch; /* samples a step */
+    double lr; /* share of its values that a coefficient moves in a step, at most */
+} lb_polish_recipe;
+
 /* "--layer PATTERN=FORMAT": layers whose name matches the shell pattern get this format. */
 typedef struct lb_layer_rule {
     char pattern[96];
@@ -93,6 +100,7 @@ typedef struct lb_recipe {
     double compensate; /* how much of the drift of a layer's inputs it is asked to undo, 0..1 */
     lb_tuning tuning; /* of methods that reconstruct blocks */
     lb_alternation alternation; /* of methods that alternate */
+    lb_polish_recipe polish;
     size_t samples, seqlen; /* calibration; samples = 0: none */
     uint64_t seed;
     lb_layer_rule rules[LB_RECIPE_MAX_RULES]; /* the last that matches wins */

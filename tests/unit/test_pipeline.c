@@ -140,6 +140,7 @@ static void run(const lb_weights *weights, const lb_samples *samples, size_t fin
 {
     static lb_layer layers[BLOCKS * LB_BLOCK_LINEARS];
     lb_block_report reports[BLOCKS];
+    lb_polish_report polished;
     lb_stage_times times = {0};
     lb_embedding ends;
     lb_recipe recipe;
@@ -160,7 +161,7 @@ static void run(const lb_weights *weights, const lb_samples *samples, size_t fin
                            .kernels = kernels,
                            .sink = {.has = has, .restore = restore, .commit = commit}};
     memset(layers, 0, sizeof layers);
-    if (lb_pipeline_run(&p, layers, reports, &times, &err) != LB_OK)
+    if (lb_pipeline_run(&p, layers, reports, &polished, &times, &err) != LB_OK)
         fail_msg("%s", err.msg);
     assert_int_equal(spy.calls, BLOCKS - finished);
     for (size_t i = finished; i < BLOCKS; i++)
