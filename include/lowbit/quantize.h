@@ -62,6 +62,8 @@ typedef struct lb_quantize_options {
                            * "tail": the most bits for the first, or the last, blocks */
     bool untied; /* q k v, and gate up, may get different formats */
     size_t sensitivity_samples, sensitivity_seqlen; /* windows of the calibration text, and tokens in each */
+    size_t
+        refine; /* GPTQ and bpdq: sweeps over a layer's chosen codes, each as if it were the last to be chosen */
     /* When all codes are chosen: scales and coefficients of the whole model, trained to bring its predictions closer to
      * the original's on the calibration windows. Formats int and bp; costs about three passes over polish_batch windows
      * a step. */

@@ -21,7 +21,7 @@ typedef struct quantize_args {
     const char *model, *output, *format, *act, *transform, *method, *recipe, *fit, *order, *calibration,
         *eval_text, *signround, *best, *candidates, *allocate, *report, *init;
     size_t samples, seqlen, eval_tokens, eval_ctx, iters, batch, sensitivity_samples, sensitivity_seqlen,
-        polish, polish_batch;
+        polish, polish_batch, refine;
     double damp, compensate, lr, target_bits, polish_lr;
     lb_arg_list layers;
     bool resume, dry_run, no_multiplier, no_filter, untie, faithful;
@@ -85,6 +85,11 @@ static const lb_arg options[] = {
      .help = "gptq: damping, as a share of the Hessian's mean diagonal"},
     {"--compensate", LB_ARG_DOUBLE, offsetof(quantize_args, compensate), .low = 0, .high = 1, .preset = "0.5",
      .help = "gptq: share of the error of earlier layers that a layer is asked to undo; 0 is plain GPTQ"},
+    {"--refine", LB_ARG_SIZE, offsetof(quantize_args, refine), .value = "SWEEPS", .high = 10000,
+     .preset = "10",
+     .help = "gptq, bpdq: go over a layer's codes and scales again so often, each the best for all the "
+             "others; 0 is "
+             "plain GPTQ and BPDQ"},
     {"--signround", LB_ARG_CHOICE, offsetof(quantize_args, signround), .choices = "v1|v2", .preset = "v2",
      .help =
          "signround: v2 has the scale search, a learned multiplier of scales and the filter of errors; v1 "
@@ -97,7 +102,8 @@ static const lb_arg options[] = {
      .preset = "search",
      .help = "bpdq: begin with the format's own search, a uniform grid, or the highest bits of 8-bit codes"},
     {"--faithful", LB_ARG_FLAG, offsetof(quantize_args, faithful),
-     .help = "bpdq: choose as the released code does (--init bits --damp 0.05 --compensate 0 unless given, "
+     .help = "bpdq: choose as the released code does (--init bits --damp 0.05 --compensate 0 --refine 0 "
+             "unless given, "
              "an absolute "
              "ridge, one best iterate for all rows)"},
     {"--batch", LB_ARG_SIZE, offsetof(quantize_args, batch), .low = 1, .high = 1000000, .preset = "8",
@@ -173,6 +179,8 @@ static void apply_bpdq(const quantize_args *args, lb_quantize_options *o)
         o->damp = 0.05;
     if (args->faithful && !lb_args_given(&spec, args, "--compensate"))
         o->compensate = 0.0;
+    if (args->faithful && !lb_args_given(&spec, args, "--refine"))
+        o->refine = 0;
 }
 
 static void apply_polish(const quantize_args *args, lb_quantize_options *o)
@@ -316,17 +324,12 @@ static void warn_of_idle_flags(const quantize_args *args)
 {
     static const struct {
         const char *flag, *methods;
-    } flags[] = {{"--order", "gptq bpdq"},
-                 {"--damp", "gptq bpdq"},
-                 {"--compensate", "gptq bpdq"},
-                 {"--signround", "signround"},
-                 {"--iters", "signround bpdq"},
-                 {"--batch", "signround"},
-                 {"--lr", "signround"},
-                 {"--best", "signround"},
-                 {"--no-multiplier", "signround"},
-                 {"--no-filter", "signround"},
-                 {"--init", "bpdq"},
+    } flags[] = {{"--order", "gptq bpdq"},      {"--damp", "gptq bpdq"},
+                 {"--compensate", "gptq bpdq"}, {"--refine", "gptq bpdq"},
+                 {"--signround", "signround"},  {"--iters", "signround bpdq"},
+                 {"--batch", "signround"},      {"--lr", "signround"},
+                 {"--best", "signround"},       {"--no-multiplier", "signround"},
+                 {"--no-filter", "signround"},  {"--init", "bpdq"},
                  {"--faithful", "bpdq"}};
     static const char *const calibrating[] = {"--samples", "--seqlen", "--recipe"};
     static const char *const polishing[] = {"--polish-batch", "--polish-lr"};
@@ -448,6 +451,7 @@ int cmd_quantize(int argc, char **argv)
     o.order = args.order;
     o.damp = args.damp;
     o.compensate = args.compensate;
+    o.refine = args.refine;
     apply_bpdq(&args, &o);
     o.calibration = args.calibration;
     o.seed = args.common.seed;

@@ -36,6 +36,7 @@ void lb_quantize_options_init(lb_quantize_options *options)
                                      .order = "group",
                                      .damp = 0.01,
                                      .compensate = 0.5,
+                                     .refine = 10,
                                      .samples = 128,
                                      .seqlen = 512,
                                      .seed = 42,
@@ -155,8 +156,11 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
                        o->seqlen);
     if (!(o->compensate >= 0.0 && o->compensate <= 1.0))
         return lb_fail(err, LB_EINVAL, "compensation %g is outside 0 to 1", o->compensate);
+    if (o->refine > 10000)
+        return lb_fail(err, LB_EINVAL, "%zu sweeps of refinement are more than 10000", o->refine);
     out->damp = o->damp;
     out->compensate = o->compensate;
+    out->refine = o->refine;
     out->seed = o->seed;
     LB_TRY(make_tuning(o, &out->tuning, err));
     LB_TRY(make_alternation(o, &out->alternation, err));

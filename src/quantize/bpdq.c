@@ -27,6 +27,7 @@
 #include "linalg/cholesky.h"
 #include "linalg/gemm.h"
 #include "quantize/columns.h"
+#include "quantize/refine.h"
 
 enum { ROWS_PER_CHUNK = 8 };
 
@@ -379,7 +380,7 @@ static lb_status quantize_layer(const lb_recipe *recipe, const lb_columns *c, co
 {
     const size_t n = c->n;
     const size_t widest = layer->format.group == 0 || layer->format.group > n ? n : layer->format.group;
-    float *target = NULL, *w = NULL, *errors = NULL;
+    float *target = NULL, *w = NULL, *errors = NULL, *product = NULL;
     double *s = NULL;
     lb_status st = LB_OK;
     if (!layer->format.ops->linear)
@@ -388,6 +389,7 @@ static lb_status quantize_layer(const lb_recipe *recipe, const lb_columns *c, co
                        layer->format.name);
     LB_GO(lb_alloc_array(&target, layer->rows, n * sizeof *target, "BPDQ target", err));
     LB_GO(lb_alloc_array(&w, layer->rows, n * sizeof *w, "BPDQ weights", err));
+    LB_GO(lb_alloc_array(&product, layer->rows, n * sizeof *product, "BPDQ weights", err));
     LB_GO(lb_alloc_array(&errors, layer->rows, widest * sizeof *errors, "BPDQ errors", err));
     LB_GO(lb_alloc_array(&s, widest, widest * sizeof *s, "BPDQ group", err));
     LB_GO(lb_columns_target(c, recipe, h, layer, target, err));
@@ -407,12 +409,14 @@ static lb_status quantize_layer(const lb_recipe *recipe, const lb_columns *c, co
                        .errors = errors};
         LB_GO(lb_inverse_of_factor(j.size, c->u + begin * n + begin, n, s, err));
         LB_GO(choose_group(&j, err));
-        pass_on(&j, w, target);
+        pass_on(&j, w, product);
     }
+    st = lb_refine_layer(recipe, h, layer, target, err);
 done:
     lb_free(target);
     lb_free(w);
     lb_free(errors);
+    lb_free(product);
     lb_free(s);
     return st;
 }

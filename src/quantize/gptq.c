@@ -16,6 +16,7 @@
 #include "base/thread.h"
 #include "linalg/gemm.h"
 #include "quantize/columns.h"
+#include "quantize/refine.h"
 
 enum { ROWS_PER_CHUNK = 32 };
 
@@ -107,6 +108,8 @@ static lb_status sweep_layer(const lb_recipe *recipe, const lb_columns *p, const
     lb_parallel_for(layer->rows, ROWS_PER_CHUNK, sweep_rows, &s);
     if (atomic_load(&s.failed))
         st = lb_fail(err, LB_ENOMEM, "GPTQ: no memory for %d rows of %s", ROWS_PER_CHUNK, layer->name);
+    else
+        st = lb_refine_layer(recipe, h, layer, s.w, err);
 done:
     lb_free(importance);
     lb_free(target);

@@ -133,6 +133,7 @@ void lb_recipe_default(lb_recipe *out)
                        .order = LB_ORDER_GROUP,
                        .damp = 0.01,
                        .compensate = 0.5,
+                       .refine = 10,
                        .tuning = {.iters = 200, .batch = 8, .multiplier = true, .filter = true},
                        .alternation = {.iters = 10},
                        .polish = {.batch = 2, .lr = 0.005},
@@ -227,6 +228,7 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
         failed |= json_object_set_new(json, "order", json_string(order_names[recipe->order]));
         failed |= json_object_set_new(json, "damp", json_real(recipe->damp));
         failed |= json_object_set_new(json, "compensate", json_real(recipe->compensate));
+        failed |= json_object_set_new(json, "refine", json_integer((json_int_t)recipe->refine));
     }
     if (recipe->method->alternates) {
         failed |= json_object_set_new(json, "iters", json_integer((json_int_t)recipe->alternation.iters));

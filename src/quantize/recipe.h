@@ -98,6 +98,7 @@ typedef struct lb_recipe {
     lb_order order;
     double damp; /* added to H's diagonal, as a share of its mean */
     double compensate; /* how much of the drift of a layer's inputs it is asked to undo, 0..1 */
+    size_t refine; /* sweeps over a layer's chosen codes (refine.h), of methods that need a Hessian */
     lb_tuning tuning; /* of methods that reconstruct blocks */
     lb_alternation alternation; /* of methods that alternate */
     lb_polish_recipe polish;

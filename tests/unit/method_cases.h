@@ -60,6 +60,7 @@ static inline method_case case_create(const char *format, size_t rows, size_t co
     lb_rng rng;
     lb_rng_seed(&rng, seed);
     lb_recipe_default(&c.recipe);
+    c.recipe.refine = 0; /* test_refine.c */
     assert_int_equal(lb_format_parse(format, &c.layer.format, NULL), LB_OK);
     c.recipe.format = c.layer.format;
     c.params_per_row = lb_format_groups(&c.layer.format, cols) * c.layer.format.params;
