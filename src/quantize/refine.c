@@ -107,6 +107,8 @@ static void choose_codes(chunk *c, size_t row, size_t begin, size_t end, const f
         if (code == c->codes[row * n + t])
             continue;
         f->ops->value(f, params, &code, 1, &value);
+        if (value == q[t]) /* another zero */
+            continue;
         change[t] = value - q[t];
         q[t] = value;
         c->codes[row * n + t] = code;
