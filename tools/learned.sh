@@ -18,13 +18,18 @@ learned=(--method signround --iters "${ITERS:-64}" --batch "${BATCH:-2}" "${cali
 mixed=(--candidates int2-g128,int3-g128,int4-g128)
 formats=(int2-g64 int2-g128 int3-g128 int4-g128 mxfp4 nvfp4)
 
-# The flags of a row: METHOD-FORMAT, v2-WAY-BITS for an allocation, or polished-ROW.
+# The flags of a row: METHOD-FORMAT, v2-WAY-BITS or planes-BITS for an allocation, plain-ROW without refinement,
+# polished-ROW.
 flags() {
     local way=${1#v2-}
     case $1 in
     polished-*)
         flags "${1#polished-}"
         printf '%s\n' --polish "${POLISH:-64}"
+        ;;
+    plain-*)
+        flags "${1#plain-}"
+        printf '%s\n' --refine 0
         ;;
     rtn-*) printf '%s\n' --method rtn --fit range --format "${1#rtn-}" ;;
     search-*) printf '%s\n' --method rtn --format "${1#search-}" "${calibrated[@]}" ;;

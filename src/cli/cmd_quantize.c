@@ -15,6 +15,7 @@
 #include "formats/format.h"
 #include "lowbit/quantize.h"
 #include "quantize/method.h"
+#include "quantize/polish.h"
 
 typedef struct quantize_args {
     lb_common_args common;
@@ -48,7 +49,9 @@ static const lb_arg options[] = {
     {"--recipe", LB_ARG_CHOICE, offsetof(quantize_args, recipe), .choices = "fast|default|best",
      .preset = "default",
      .help = "how much calibration: 32, 128 or 512 windows of 512 tokens, or all that the text has; for "
-             "signround 128, 128 or 512, and 50, 200 or 1000 steps; for bpdq 3, 10 or 20 alternations"},
+             "signround 128, 128 or 512, and 50, 200 or 1000 steps; for bpdq 3, 10 or 20 alternations; for "
+             "gptq and bpdq 3, "
+             "10 or 10 sweeps of --refine; and best has 100 steps of --polish where the format takes it"},
     {"--calib", LB_ARG_STRING, offsetof(quantize_args, calibration), .value = "FILE",
      .shown = "a built-in text, none for rtn", .help = "calibration text"},
     {"--samples", LB_ARG_SIZE, offsetof(quantize_args, samples), .low = 1, .high = 1000000,
@@ -118,7 +121,7 @@ static const lb_arg options[] = {
     {"--no-filter", LB_ARG_FLAG, offsetof(quantize_args, no_filter),
      .help = "signround: keep the largest thousandth of errors, which below 4 bits is left out"},
     {"--polish", LB_ARG_SIZE, offsetof(quantize_args, polish), .value = "STEPS", .high = 1000000,
-     .shown = "none",
+     .shown = "the recipe's",
      .help = "afterwards train all scales, or bit planes' coefficients, of the whole model so many steps to "
              "predict "
              "what the original predicts (formats int and bp, after any method; 64 is a good start)"},
@@ -148,16 +151,31 @@ static const lb_arg_spec spec = {
     "lowbit quantize ./model -o ./model-int3 --format int3-g64 --eval-text wiki.txt",
     NULL};
 
+/* Whether a recipe's polishing is wanted: the format of layers that no rule decides on, or one of the candidates, has
+ * what it trains, and there is calibration in any case. */
+static bool can_polish(const quantize_args *args)
+{
+    lb_recipe recipe;
+    lb_recipe_default(&recipe);
+    if (strcmp(args->method, "rtn") == 0 || lb_format_parse(args->format, &recipe.format, NULL) != LB_OK ||
+        lb_candidates_parse(args->candidates, &recipe.allocation, NULL) != LB_OK)
+        return false;
+    bool takes = args->target_bits == 0.0 && lb_polish_takes(&recipe.format);
+    for (size_t i = 0; args->target_bits > 0.0 && i < recipe.allocation.candidate_count; i++)
+        takes = takes || lb_polish_takes(&recipe.allocation.candidates[i]);
+    return takes;
+}
+
 /* signround's are those of arXiv:2309.05516's code, "light", "default" and "best", but for shorter windows. */
 static void apply_recipe(const quantize_args *args, lb_quantize_options *o)
 {
     static const struct {
         const char *name;
-        size_t samples, signround_samples, seqlen, iters, alternations;
+        size_t samples, signround_samples, seqlen, iters, alternations, refine, polish;
         double lr;
-    } recipes[] = {{"fast", 32, 128, 512, 50, 3, 5e-3},
-                   {"default", 128, 128, 512, 200, 10, 0},
-                   {"best", 512, 512, 512, 1000, 20, 0}};
+    } recipes[] = {{"fast", 32, 128, 512, 50, 3, 3, 0, 5e-3},
+                   {"default", 128, 128, 512, 200, 10, 10, 0, 0},
+                   {"best", 512, 512, 512, 1000, 20, 10, 100, 0}};
     const bool learns = strcmp(args->method, "signround") == 0;
     for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++) {
         if (strcmp(args->recipe, recipes[i].name) == 0) {
@@ -167,6 +185,10 @@ static void apply_recipe(const quantize_args *args, lb_quantize_options *o)
             o->iters = lb_args_given(&spec, args, "--iters") ? args->iters : recipes[i].iters;
             o->alternations = lb_args_given(&spec, args, "--iters") ? args->iters : recipes[i].alternations;
             o->lr = lb_args_given(&spec, args, "--lr") ? args->lr : recipes[i].lr;
+            o->refine = lb_args_given(&spec, args, "--refine") ? args->refine : recipes[i].refine;
+            o->polish_steps = lb_args_given(&spec, args, "--polish") ? args->polish
+                              : can_polish(args)                     ? recipes[i].polish
+                                                                     : 0;
         }
     }
 }
@@ -185,7 +207,6 @@ static void apply_bpdq(const quantize_args *args, lb_quantize_options *o)
 
 static void apply_polish(const quantize_args *args, lb_quantize_options *o)
 {
-    o->polish_steps = args->polish;
     o->polish_batch = args->polish_batch;
     o->polish_lr = args->polish_lr;
 }
@@ -451,7 +472,6 @@ int cmd_quantize(int argc, char **argv)
     o.order = args.order;
     o.damp = args.damp;
     o.compensate = args.compensate;
-    o.refine = args.refine;
     apply_bpdq(&args, &o);
     o.calibration = args.calibration;
     o.seed = args.common.seed;
