@@ -100,7 +100,7 @@ static void choose_codes(chunk *c, size_t row, size_t begin, size_t end, const f
     for (size_t t = begin; t < end; t++) {
         const float *h = c->r->h + t * n, weight = h[t] + c->r->damp;
         const float wanted = weight > 0.0f ? q[t] + near[t - begin] / weight : q[t];
-        uint8_t code;
+        uint8_t code = c->codes[row * n + t];
         float value;
         change[t] = 0.0f;
         f->ops->round(f, params, &wanted, 1, &code);
