@@ -94,9 +94,11 @@ static lb_status restore_block(polishing *p, size_t block, lb_error *err)
     lb_status st = LB_OK;
     memcpy(stored, layers, sizeof stored);
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
+        stored[which].codes = NULL; /* of all of them, before anything fails */
+        stored[which].params = NULL;
+    }
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         lb_layer *l = &stored[which];
-        l->codes = NULL;
-        l->params = NULL;
         if (lb_format_is_float(&l->format))
             continue;
         LB_GO(lb_alloc_array(&l->codes, l->rows, l->cols, l->name, err));
