@@ -38,6 +38,11 @@ size_t lb_head_scratch_bytes(const lb_embedding *ends)
            sizeof(double) * chunk;
 }
 
+size_t lb_head_teacher_bytes(const lb_embedding *ends)
+{
+    return chunk_tokens(ends) * ends->vocab * sizeof(float);
+}
+
 lb_status lb_head_scratch_create(const lb_embedding *ends, lb_head_scratch *out, lb_error *err)
 {
     static const char *const what = "gradient of the head";
@@ -138,7 +143,7 @@ static void divergence_rows(void *arg, size_t begin, size_t end)
         double loss = 0.0;
         j->kernels->softmax(teacher, vocab);
         for (size_t i = 0; i < vocab; i++)
-            if (teacher[i] > 0.0f)
+            if (!(teacher[i] <= 0.0f)) /* a NaN counts */
                 loss += (double)(teacher[i] * (logf(teacher[i]) - (row[i] - largest)));
         j->kernels->softmax(row, vocab);
         j->s->losses[t] = loss - log((double)largest_of(row, vocab));

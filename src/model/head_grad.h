@@ -27,6 +27,7 @@ lb_status lb_head_scratch_create(const lb_embedding *ends, lb_head_scratch *out,
 lb_status lb_head_scratch_add_teacher(const lb_embedding *ends, lb_head_scratch *scratch, lb_error *err);
 void lb_head_scratch_free(lb_head_scratch *scratch);
 size_t lb_head_scratch_bytes(const lb_embedding *ends);
+size_t lb_head_teacher_bytes(const lb_embedding *ends); /* what add_teacher adds */
 
 typedef struct lb_head_grads {
     /* Added to; NULL: not wanted. */
@@ -45,7 +46,8 @@ lb_status lb_head_backward(const lb_kernels *kernels, const lb_embedding *ends, 
                            lb_error *err);
 
 /* The same where the target is another model's prediction: teacher [tokens, hidden] is what its last block made, and
- * its norm and head are these. loss = sum over all tokens of KL(teacher's p | p); NaN where an x is not finite. */
+ * its norm and head are these. loss = sum over all tokens of KL(teacher's p | p); NaN where an x of either is not
+ * finite. */
 lb_status lb_head_divergence(const lb_kernels *kernels, const lb_embedding *ends, const float *x,
                              const float *teacher, size_t tokens, float scale, const lb_head_scratch *scratch,
                              const lb_head_grads *grads, double *loss, lb_error *err);

@@ -201,6 +201,14 @@ static lb_status check_polish(const job *j, lb_error *err)
                    r->format.name);
 }
 
+/* And samples to learn from, and others to be judged by. */
+static lb_status check_polish_samples(const job *j, lb_error *err)
+{
+    if (j->recipe.polish.steps == 0 || j->samples.count >= 2)
+        return LB_OK;
+    return lb_fail(err, LB_EINVAL, "polishing wants at least 2 calibration samples, got %zu", j->samples.count);
+}
+
 /* Before the work: whether the method can do what the recipe may ask of it. */
 static lb_status check_formats(const job *j, lb_error *err)
 {
@@ -558,6 +566,7 @@ lb_status lb_quantize(const lb_quantize_options *options, lb_quantize_result *re
     LB_GO(check_output(&j, &r, err));
     LB_GO(check_tokenizer(&j, err));
     LB_GO(make_samples(&j, err));
+    LB_GO(check_polish_samples(&j, err));
     LB_GO(check_memory(&j, &r, err));
     LB_GO(lb_check_values(j.weights, &j.recipe, &o.progress, err));
     LB_GO(print_recipe(&j, &r, err));

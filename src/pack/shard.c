@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/half.h"
 #include "base/thread.h"
+#include "formats/linear_format.h"
 
 void lb_shard_free(lb_shard *shard)
 {
@@ -223,17 +224,40 @@ lb_status lb_shard_add_params(lb_shard *shard, const lb_layer *layer, lb_error *
     return add(shard, name, &out, NULL, err);
 }
 
+/* Only what is learned is taken over: codes depend on the rest, and packing on its being in range. */
+static lb_status take_coefficients(const lb_layer *layer, const float *params, const char *path, lb_error *err)
+{
+    const lb_linear_format_ops *linear = layer->format.ops->linear;
+    const size_t groups = layer->rows * lb_format_groups(&layer->format, layer->cols);
+    for (size_t g = 0; g < groups; g++) {
+        float coefficients[LB_FORMAT_MAX_PARAMS], *own = layer->params + g * layer->format.params;
+        linear->get(&layer->format, params + g * layer->format.params, coefficients);
+        linear->set(&layer->format, coefficients, own);
+        linear->get(&layer->format, own, coefficients);
+        for (unsigned i = 0; i < linear->count(&layer->format); i++)
+            if (!isfinite(coefficients[i]))
+                return lb_fail(err, LB_EFORMAT, "%s: %s.params holds %g, not a number that can be stored", path,
+                               layer->name, (double)coefficients[i]);
+    }
+    return LB_OK;
+}
+
 lb_status lb_shard_read_params(const lb_tensor_set *set, const char *path, lb_layer *layer, lb_error *err)
 {
     char name[176];
-    const size_t n = layer->rows * params_of_row(layer);
+    float *params;
     snprintf(name, sizeof name, "%s.params", layer->name);
     const lb_tensor *t = lb_tensor_find(set, name);
     if (!t || t->dtype != LB_DTYPE_F32 || t->rank != 2 || t->shape[0] != layer->rows ||
-        t->bytes != n * sizeof(float))
+        t->shape[1] != params_of_row(layer))
         return lb_fail(err, LB_EFORMAT, "%s: tensor %s is not what the recipe would have written", path,
                        name);
-    return lb_tensor_read(t, 0, layer->rows, layer->params, err);
+    LB_TRY(lb_alloc_array(&params, layer->rows, params_of_row(layer) * sizeof *params, name, err));
+    lb_status st = lb_tensor_read(t, 0, layer->rows, params, err);
+    if (st == LB_OK)
+        st = take_coefficients(layer, params, path, err);
+    lb_free(params);
+    return st;
 }
 
 lb_status lb_shard_write(const lb_shard *shard, const char *path, lb_error *err)

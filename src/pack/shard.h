@@ -32,7 +32,8 @@ lb_status lb_shard_add_packed(lb_shard *shard, const lb_layer *layer, lb_error *
 /* The layer's codes and params (allocated) from the tensors of a written shard. */
 lb_status lb_shard_unpack(const lb_tensor_set *set, const char *path, lb_layer *layer, lb_error *err);
 
-/* A layer's params, as the floats that they are in memory, named "LAYER.params"; and read again. */
+/* Params of a layer with free coefficients, as the floats that they are in memory, named "LAYER.params"; and those
+ * coefficients read again, into params that are otherwise there. */
 lb_status lb_shard_add_params(lb_shard *shard, const lb_layer *layer, lb_error *err);
 lb_status lb_shard_read_params(const lb_tensor_set *set, const char *path, lb_layer *layer, lb_error *err);
 

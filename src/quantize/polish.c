@@ -26,7 +26,9 @@ typedef struct learned {
 typedef struct polishing {
     const lb_polish *job;
     const lb_config *config;
-    lb_layer *layers; /* of all blocks; codes of one block at a time */
+    lb_layer
+        *layers; /* of all blocks; codes, and params of which nothing is learned, of one block at a time */
+    size_t loaded; /* that block */
     learned *learned;
     lb_inputs inputs;
     lb_embedding ends;
@@ -63,24 +65,40 @@ static size_t params_of_row(const lb_layer *l)
     return lb_format_groups(&l->format, l->cols) * l->format.params;
 }
 
-static void release_codes(lb_layer *layers)
+bool lb_polish_takes(const lb_format *format)
 {
+    return format->ops && format->ops->linear;
+}
+
+/* All of the loaded block that is not learned. */
+static void release_block(polishing *p)
+{
+    lb_layer *layers = p->layers + p->loaded * LB_BLOCK_LINEARS;
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         lb_free(layers[which].codes);
         layers[which].codes = NULL;
+        if (lb_polish_takes(&layers[which].format))
+            continue;
+        lb_free(layers[which].params);
+        layers[which].params = NULL;
     }
 }
 
-/* Codes of a block; params too the first time, which are those that it was stored with. */
-static lb_status restore_block(const polishing *p, size_t block, lb_error *err)
+/* Codes of a block instead of those of the one before; params too where there are none, which are those that it was
+ * stored with. */
+static lb_status restore_block(polishing *p, size_t block, lb_error *err)
 {
+    release_block(p);
+    p->loaded = block;
     lb_layer *layers = p->layers + block * LB_BLOCK_LINEARS, stored[LB_BLOCK_LINEARS];
     lb_status st = LB_OK;
     memcpy(stored, layers, sizeof stored);
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
+        stored[which].codes = NULL; /* of all of them, before anything fails */
+        stored[which].params = NULL;
+    }
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         lb_layer *l = &stored[which];
-        l->codes = NULL;
-        l->params = NULL;
         if (lb_format_is_float(&l->format))
             continue;
         LB_GO(lb_alloc_array(&l->codes, l->rows, l->cols, l->name, err));
@@ -129,7 +147,6 @@ static lb_status load_block(void *self, size_t index, lb_block *out, lb_error *e
     lb_status st = LB_OK;
     LB_TRY(lb_block_load(p->job->weights, index, LB_LOAD_FLOAT, out, err));
     LB_GO(lb_block_rotate(p->job->kernels, &p->inputs, out, err));
-    release_codes(layers);
     LB_GO(restore_block(p, index, err));
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         layer_job j = {.layer = &layers[which], .out = out->linear[which].dense};
@@ -172,11 +189,6 @@ static void begin_rows(void *arg, size_t begin, size_t end)
     for (size_t row = begin; row < end; row++)
         for (size_t g = 0; g < j->learned->groups; g++)
             find_units(j->layer, row, g, j->learned);
-}
-
-bool lb_polish_takes(const lb_format *format)
-{
-    return format->ops && format->ops->linear;
 }
 
 static lb_status begin_layer(lb_layer *layer, learned *out, lb_error *err)
@@ -279,7 +291,8 @@ static void shuffle(lb_rng *rng, size_t *items, size_t count)
     }
 }
 
-/* Of `count` samples: their divergence, in nats, and its gradients unless `loss_only`. */
+/* Of `count` samples: their divergence, in nats, and its gradients unless `loss_only`. A divergence that is no number,
+ * which too long a step leads to, is no failure. */
 static lb_status run_samples(polishing *p, const size_t *samples, size_t count, bool loss_only, double *loss,
                              lb_error *err)
 {
@@ -304,7 +317,14 @@ static lb_status run_samples(polishing *p, const size_t *samples, size_t count, 
                                 .self = p,
                                 .load = load_block,
                                 .take = take_gradients};
-    return lb_model_backward(&pass, loss, err);
+    lb_error failure;
+    *loss = 0.0;
+    const lb_status st = lb_model_backward(&pass, loss, &failure);
+    if (st == LB_OK || !isfinite(*loss))
+        return LB_OK;
+    if (err)
+        *err = failure;
+    return st;
 }
 
 /* Mean divergence of the samples held aside. */
@@ -341,6 +361,11 @@ static lb_status learn(polishing *p, lb_polish_report *report, lb_error *err)
     lb_rng rng;
     lb_rng_seed(&rng, p->job->recipe->seed + 0x94d049bb133111ebu);
     LB_TRY(check(p, &report->before, err));
+    if (!isfinite(report->before))
+        return lb_fail(
+            err, LB_EINVAL,
+            "polishing: the quantized model's divergence from the original on the calibration text is "
+            "no number, so that nothing can be learned from it");
     report->after = report->before;
     for (size_t i = 0; i < how->steps; i++) {
         double loss;
@@ -350,6 +375,8 @@ static lb_status learn(polishing *p, lb_polish_report *report, lb_error *err)
             p->next = 0;
         }
         LB_TRY(run_samples(p, p->order + p->next, p->batch, false, &loss, err));
+        if (!isfinite(loss))
+            break;
         p->next += p->batch;
         p->share = i < warm_up ? (double)(i + 1) / (double)warm_up
                                : (double)(how->steps - i) / (double)(how->steps - warm_up);
@@ -383,7 +410,6 @@ static lb_status make_room(polishing *p, lb_error *err)
         for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
             LB_TRY(begin_layer(&p->layers[i * LB_BLOCK_LINEARS + which],
                                &p->learned[i * LB_BLOCK_LINEARS + which], err));
-        release_codes(p->layers + i * LB_BLOCK_LINEARS);
     }
     return LB_OK;
 }
@@ -412,8 +438,7 @@ lb_status lb_polish_run(const lb_polish *job, lb_layer *layers, lb_polish_report
     shuffle(&rng, p.order, s->count);
     st = learn(&p, report, err);
 done:
-    for (size_t i = 0; i < p.config->layers; i++)
-        release_codes(layers + i * LB_BLOCK_LINEARS);
+    release_block(&p);
     polishing_free(&p);
     return st;
 }
@@ -421,19 +446,27 @@ done:
 size_t lb_polish_bytes(const lb_config *c, const lb_recipe *recipe, size_t samples, size_t seqlen)
 {
     const size_t batch = recipe->polish.batch < samples ? recipe->polish.batch : samples;
-    size_t bytes = lb_model_backward_bytes(c, batch, seqlen, batch), linear = 0;
+    const lb_embedding ends = {.vocab = c->vocab, .hidden = c->hidden};
+    const size_t matrix = c->vocab * c->hidden * sizeof(float);
+    size_t linear = 0, stored = 0, kept = 0;
     for (size_t i = 0; i < c->layers; i++) {
+        size_t params = 0;
+        linear = 0;
         for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
             const lb_format *f = lb_recipe_layer(recipe, i, which);
             size_t rows, cols;
             lb_linear_shape(c, which, &rows, &cols);
-            if (i == 0)
-                linear += rows * cols;
+            const size_t groups = rows * lb_format_groups(f, cols);
+            linear += rows * cols;
+            params += groups * f->params;
             if (lb_polish_takes(f))
-                bytes += rows * lb_format_groups(f, cols) * (5 * f->ops->linear->count(f) + 2 * f->params) *
-                         sizeof(float);
+                kept += groups * (5 * f->ops->linear->count(f) + 2 * f->params);
         }
+        stored = params > stored ? params : stored;
     }
-    return bytes + linear * (sizeof(float) + 2) + batch * seqlen * (c->hidden + 1) * sizeof(float) +
-           c->vocab * sizeof(float) * 512;
+    /* a block as floats and codes, with the params that it was stored with */
+    return lb_model_backward_bytes(c, batch, seqlen, batch) + lb_head_teacher_bytes(&ends) +
+           linear * (sizeof(float) + 1) + (stored + kept) * sizeof(float) +
+           batch * seqlen * (c->hidden + 1) * sizeof(float) + samples * sizeof(size_t) +
+           (c->tied_embeddings ? 1 : 2) * matrix;
 }

@@ -10,7 +10,7 @@
  *
  * Coefficients move by Adam in units in which a step changes a group's values by the same share everywhere; values
  * are those of coefficients as storage rounds them, gradients pass through that rounding. Samples that are held
- * aside say whether the end is better than the beginning, and if it is not, the beginning stays.
+ * aside say whether the end is better than the beginning, and if it is not, or is no number, the beginning stays.
  */
 #ifndef LB_QUANTIZE_POLISH_H
 #define LB_QUANTIZE_POLISH_H

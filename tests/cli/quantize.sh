@@ -223,6 +223,48 @@ stdout_has '"compensate":0.0,"damp":0.05,"faithful":true'
 absent "$work/no"
 absent "$work/no.partial"
 
+# Polishing: what it says and records, and threads do not matter.
+polished=(--format int3-g32 --method rtn --samples 8 --polish 6 --polish-batch 3)
+for threads in 1 2; do
+    expect 0 quantize "$model" -o "$work/polished$threads" "${polished[@]}" --threads "$threads" --json -q
+    silent_stderr
+done
+same_folder "$work/polished1" "$work/polished2"
+json_object polish recipe seconds_by_stage
+[ "$(grep -c '"polish":' "$work/out")" -eq 3 ] || bad "$name: not the result, the recipe and the seconds of polishing"
+number() { tr -d '\n' <"$work/out" | sed -nE "s/.*\"$1\": *([0-9.e-]+).*/\1/p"; }
+awk -v a="$(number kl_before)" -v b="$(number kl_after)" 'BEGIN { exit !(a > 0 && b > 0 && b < a) }' ||
+    bad "$name: divergences $(number kl_before) and $(number kl_after)"
+awk -v s="$(number polish)" 'BEGIN { exit !(s > 0) }' || bad "$name: no seconds of polishing"
+for key in steps batch lr; do grep -q "\"$key\":" "$work/out" || bad "$name: no $key of polishing"; done
+[ -z "$(find "$work/polished1" -name 'lowbit-*')" ] || bad "$name: scaffolding was left"
+expect 0 quantize "$model" -o "$work/plain" --format int3-g32 --method rtn --calib "$text" --samples 8 --json -q
+grep -q '"kl_before"' "$work/out" && bad 'divergences of polishing that there was none of'
+cmp -s "$work/plain/model-00001-of-00003.safetensors" "$work/polished1/model-00001-of-00003.safetensors" &&
+    bad 'polishing changed nothing'
+expect 0 inspect "$work/polished1"
+stdout_has 'every scale and value is a number'
+expect 0 quantize "$model" -o "$work/polished3" --method bpdq --format bp2-g64 --samples 8 --polish 2 \
+    --layer '*.0.*=bf16' --layer '*.q_proj=mxfp4' --layer '*.q_proj=int4-g32'
+stdout_has 'polished      divergence from the original on windows held aside'
+expect 0 quantize "$model" --dry-run "${polished[@]}"
+stdout_has '"polish":{"batch":3,"lr":0.005,"steps":6}'
+expect 0 quantize "$model" --dry-run --polish-lr 0.1 --polish-batch 3
+stderr_has '--polish-lr has no effect without --polish'
+stderr_has '--polish-batch has no effect without --polish'
+for wrong in '--polish-lr 0' '--polish-lr -1' '--polish-lr 2' '--polish-lr nan' '--polish-batch 0' '--polish -1' '--polish x'; do
+    # shellcheck disable=SC2086 # an option and its value
+    expect 2 quantize "$model" -o "$work/no" --polish 4 $wrong
+    one_sentence
+done
+expect 1 quantize "$model" -o "$work/no" --method rtn --format mxfp4 --polish 4
+one_sentence
+stderr_has 'polishing learns scales and coefficients of int and bp formats, and mxfp4 has none'
+expect 1 quantize "$model" -o "$work/no" --format int4-g32 --polish 4 --samples 1
+one_sentence
+stderr_has 'polishing wants at least 2 calibration samples, got 1'
+absent "$work/no.partial"
+
 # A kill in the middle, at three moments, and on from there: the same bytes as in one go.
 "$LB_BUILD/make_tiny_model" "$work/deep" seed=6 layers=8 hidden=64 ffn=160 context=256
 flags=(--format int4-g32 --samples 16 --threads 1)
@@ -250,6 +292,26 @@ for block in 00001 00004 00006; do
     expect 0 quantize "$work/deep" -o "$work/killed" "${flags[@]}" --resume
     stdout_has 'blocks were finished before'
     same_folder "$work/whole" "$work/killed"
+    rm -rf "$work/killed"
+done
+
+# The same while scales are learned: before any are, when some lie there, when all do.
+learning=(--format int3-g32 --method rtn --samples 16 --seqlen 64 --polish 6 --threads 1)
+expect 0 quantize "$work/deep" -o "$work/whole_learned" "${learning[@]}" -q
+for file in model-00008-of-00009 lowbit-learned-00001 lowbit-learned-00008; do
+    "$LOWBIT" quantize "$work/deep" -o "$work/killed" "${learning[@]}" >"$work/out" 2>"$work/err" &
+    process=$!
+    wait_for "$work/killed.partial/$file.safetensors" || bad "no $file"
+    kill -KILL "$process" 2>/dev/null
+    wait "$process" 2>/dev/null
+    [ -d "$work/killed" ] && { rm -rf "$work/killed"; continue; } # it was faster than we
+    [ $file = lowbit-learned-00001 ] && rm -f "$work/killed.partial/lowbit-learned-00008.safetensors"
+    expect 1 quantize "$work/deep" -o "$work/killed" "${learning[@]}" --polish 7 --resume
+    one_sentence
+    stderr_has 'it was made with another recipe (polish)'
+    expect 0 quantize "$work/deep" -o "$work/killed" "${learning[@]}" --resume
+    stdout_has 'blocks were finished before'
+    same_folder "$work/whole_learned" "$work/killed"
     rm -rf "$work/killed"
 done
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * The loss end against cross-entropy in double and its differences; and a whole model's gradients, block by
+ * The loss ends against cross-entropy and divergence in double and their differences; and a whole model's gradients, block by
  * block from the end, against differences of a transformer in double. */
 #define _GNU_SOURCE
 #include "near.h"
@@ -32,6 +32,7 @@ typedef struct ends_case {
     lb_head_scratch scratch;
     size_t tokens;
     uint32_t *targets;
+    float *teacher; /* [tokens, hidden]; NULL: targets count */
     float *x, *head, *norm; /* head: what the stored one stands for */
     double *in_double; /* x, head and norm, one after the other */
     float *d; /* their gradients, the same */
@@ -87,6 +88,19 @@ static void drop(ends_case *e)
     free(e->d);
     free(e->in_double);
     free(e->targets);
+    free(e->teacher);
+}
+
+/* Another model's last block, this far from x. */
+static void add_teacher(ends_case *e, double apart)
+{
+    lb_error err;
+    lb_rng rng;
+    lb_rng_seed(&rng, 84);
+    e->teacher = must(malloc(e->n_x * sizeof *e->teacher));
+    for (size_t i = 0; i < e->n_x; i++)
+        e->teacher[i] = (float)((double)e->x[i] + apart * lb_rng_normal(&rng));
+    ok(lb_head_scratch_add_teacher(&e->ends, &e->scratch, &err), &err);
 }
 
 static lb_head_grads all_grads(const ends_case *e)
@@ -99,37 +113,57 @@ static double run(const ends_case *e, float scale)
     lb_error err;
     double loss = NAN;
     const lb_head_grads g = all_grads(e);
-    ok(lb_head_backward(lb_kernels_get(LB_CPU_BEST), &e->ends, e->x, e->targets, e->tokens, scale,
-                        &e->scratch, &g, &loss, &err),
+    const lb_kernels *kernels = lb_kernels_get(LB_CPU_BEST);
+    ok(e->teacher ? lb_head_divergence(kernels, &e->ends, e->x, e->teacher, e->tokens, scale, &e->scratch, &g,
+                                       &loss, &err)
+                  : lb_head_backward(kernels, &e->ends, e->x, e->targets, e->tokens, scale, &e->scratch, &g,
+                                     &loss, &err),
        &err);
     return loss;
 }
 
-/* -log p of the targets of tokens [first, first + count). */
-static double slow_loss(const ends_case *e, size_t first, size_t count)
+/* log p [vocab] after a token. The teacher's norm and head are those of the model as it was made. */
+static void slow_predictions(const ends_case *e, const double *x, const float *teacher, double *log_p)
 {
     const size_t hidden = e->n_norm, vocab = e->ends.vocab;
     const double *head = e->in_double + e->n_x, *norm = head + e->n_head;
-    double *logits = must(malloc(vocab * sizeof *logits)), total = 0.0;
-    for (size_t t = first; t < first + count; t++) {
-        const double *x = e->in_double + t * hidden;
-        double squares = 0.0, largest = -HUGE_VAL, sum = 0.0;
-        if (e->targets[t] == LB_NO_TARGET)
-            continue;
+    double squares = 0.0, largest = -HUGE_VAL, sum = 0.0;
+    for (size_t i = 0; i < hidden; i++)
+        squares += teacher ? (double)teacher[i] * (double)teacher[i] : x[i] * x[i];
+    const double size = sqrt(squares / (double)hidden + e->ends.norm_eps);
+    for (size_t v = 0; v < vocab; v++) {
+        log_p[v] = 0.0;
         for (size_t i = 0; i < hidden; i++)
-            squares += x[i] * x[i];
-        for (size_t v = 0; v < vocab; v++) {
-            logits[v] = 0.0;
-            for (size_t i = 0; i < hidden; i++)
-                logits[v] +=
-                    x[i] / sqrt(squares / (double)hidden + e->ends.norm_eps) * norm[i] * head[v * hidden + i];
-            largest = fmax(largest, logits[v]);
-        }
-        for (size_t v = 0; v < vocab; v++)
-            sum += exp(logits[v] - largest);
-        total += largest + log(sum) - logits[e->targets[t]];
+            log_p[v] += teacher
+                            ? (double)teacher[i] / size * (double)e->norm[i] * (double)e->head[v * hidden + i]
+                            : x[i] / size * norm[i] * head[v * hidden + i];
+        largest = fmax(largest, log_p[v]);
     }
-    free(logits);
+    for (size_t v = 0; v < vocab; v++)
+        sum += exp(log_p[v] - largest);
+    for (size_t v = 0; v < vocab; v++)
+        log_p[v] -= largest + log(sum);
+}
+
+/* -log p of the targets of tokens [first, first + count), or the divergences of p from the teacher's there. */
+static double slow_loss(const ends_case *e, size_t first, size_t count)
+{
+    const size_t hidden = e->n_norm, vocab = e->ends.vocab;
+    double *log_p = must(malloc(vocab * sizeof *log_p)), *wanted = must(malloc(vocab * sizeof *wanted)),
+           total = 0.0;
+    for (size_t t = first; t < first + count; t++) {
+        if (!e->teacher && e->targets[t] == LB_NO_TARGET)
+            continue;
+        slow_predictions(e, e->in_double + t * hidden, NULL, log_p);
+        if (e->teacher)
+            slow_predictions(e, NULL, e->teacher + t * hidden, wanted);
+        else
+            total -= log_p[e->targets[t]];
+        for (size_t v = 0; e->teacher && v < vocab; v++)
+            total += exp(wanted[v]) * (wanted[v] - log_p[v]);
+    }
+    free(log_p);
+    free(wanted);
     return total;
 }
 
@@ -165,18 +199,22 @@ static void check_entries(const ends_case *e, lb_rng *rng, const char *what, siz
     }
 }
 
-static void check(size_t vocab, size_t hidden, size_t tokens, lb_dense_type type, size_t chunk, float scale)
+/* apart 0: of targets, else of a teacher. */
+static void check(size_t vocab, size_t hidden, size_t tokens, lb_dense_type type, size_t chunk, float scale,
+                  double apart)
 {
     ends_case e;
     lb_rng rng;
     lb_rng_seed(&rng, 82);
     make(&e, vocab, hidden, tokens, type, 2.0);
+    if (apart > 0.0)
+        add_teacher(&e, apart);
     assert_true(chunk <= e.scratch.chunk_tokens);
     if (chunk > 0)
         e.scratch.chunk_tokens = chunk;
     const double loss = run(&e, scale), want = slow_loss(&e, 0, tokens);
     assert_true(fabs(loss - want) <= 40.0 * U24 * (fabs(want) + 10.0 * sqrt((double)tokens)));
-    for (size_t t = 3; t < tokens; t += NO_TARGET_EVERY)
+    for (size_t t = 3; !e.teacher && t < tokens; t += NO_TARGET_EVERY)
         for (size_t i = 0; i < hidden; i++)
             assert_true(e.d[t * hidden + i] == 0.0f);
     check_entries(&e, &rng, "x", 0, e.n_x, 40, (double)scale);
@@ -188,12 +226,105 @@ static void check(size_t vocab, size_t hidden, size_t tokens, lb_dense_type type
 static void gradients_are_differences(void **state)
 {
     (void)state;
-    check(1, 3, 4, LB_DENSE_F32, 0, 1.0f);
-    check(37, 10, 1, LB_DENSE_F32, 0, 1.0f);
-    check(37, 10, 20, LB_DENSE_F32, 7, 0.25f);
-    check(50, 18, 300, LB_DENSE_F32, 0, 1.0f);
-    check(50, 18, 30, LB_DENSE_BF16, 8, -2.0f);
-    check(4999, 6, 9, LB_DENSE_BF16, 0, 1.0f); /* two slabs */
+    check(1, 3, 4, LB_DENSE_F32, 0, 1.0f, 0.0);
+    check(37, 10, 1, LB_DENSE_F32, 0, 1.0f, 0.0);
+    check(37, 10, 20, LB_DENSE_F32, 7, 0.25f, 0.0);
+    check(50, 18, 300, LB_DENSE_F32, 0, 1.0f, 0.0);
+    check(50, 18, 30, LB_DENSE_BF16, 8, -2.0f, 0.0);
+    check(4999, 6, 9, LB_DENSE_BF16, 0, 1.0f, 0.0); /* two slabs */
+}
+
+static void gradients_of_divergence_are_differences(void **state)
+{
+    (void)state;
+    check(37, 10, 1, LB_DENSE_F32, 0, 1.0f, 0.5);
+    check(37, 10, 20, LB_DENSE_F32, 7, 0.25f, 0.5);
+    check(50, 18, 300, LB_DENSE_F32, 0, 1.0f, 1.0);
+    check(50, 18, 30, LB_DENSE_BF16, 8, -2.0f, 0.3);
+    check(4999, 6, 9, LB_DENSE_BF16, 4, 1.0f, 0.5); /* two slabs */
+}
+
+/* A teacher that is the model itself leaves nothing to learn. */
+static void divergence_from_oneself(void **state)
+{
+    (void)state;
+    ends_case e;
+    make(&e, 200, 24, 30, LB_DENSE_BF16, 2.0);
+    add_teacher(&e, 0.0);
+    e.scratch.chunk_tokens = 8;
+    assert_true(fabs(run(&e, 1.0f)) <= 30.0 * 20.0 * U24);
+    for (size_t i = 0; i < e.n_x + e.n_head + e.n_norm; i++)
+        assert_true(e.d[i] == 0.0f);
+    assert_true(e.scratch.teacher != NULL && lb_head_teacher_bytes(&e.ends) > 0);
+    drop(&e);
+}
+
+/* Probabilities of both that no float can hold; and what is no number stays none, on either side. */
+static void divergence_of_the_sure(void **state)
+{
+    (void)state;
+    lb_error err;
+    double loss;
+    float x[2] = {1.0f, 0.0f}, teacher[2] = {-1.0f, 0.0f}, norm[2] = {1.0f, 1.0f},
+          head[6] = {200.0f, 0, -200.0f, 0, 100.0f, 0}, dx[2], d_head[6] = {0};
+    lb_embedding ends = {.vocab = 3,
+                         .hidden = 2,
+                         .norm = norm,
+                         .head = {.rows = 3, .cols = 2, .type = LB_DENSE_F32, .dense = head}};
+    const lb_kernels *kernels = lb_kernels_get(LB_CPU_BEST);
+    const lb_head_grads grads = {.dx = dx, .head = d_head};
+    lb_head_scratch scratch;
+    ok(lb_head_scratch_create(&ends, &scratch, &err), &err);
+    ok(lb_head_scratch_add_teacher(&ends, &scratch, &err), &err);
+    ok(lb_head_divergence(kernels, &ends, x, teacher, 1, 1.0f, &scratch, &grads, &loss, &err), &err);
+    assert_true(fabs(loss - 400.0 * sqrt(2.0)) < 1e-3); /* the teacher is sure of 1, the model of 0 */
+    assert_true(fabsf(dx[0]) < 1e-3f && fabsf(dx[1]) < 1e-3f);
+    /* p - the teacher's p, times what the norm makes of x. */
+    const float wanted[] = {sqrtf(2.0f), 0, -sqrtf(2.0f), 0, 0, 0};
+    near_array(d_head, wanted, 6, 1e-6);
+    float *const spoilt[] = {x, teacher};
+    const float values[] = {NAN, INFINITY};
+    for (size_t i = 0; i < 4; i++) {
+        const float kept = spoilt[i / 2][0];
+        spoilt[i / 2][0] = values[i % 2];
+        ok(lb_head_divergence(kernels, &ends, x, teacher, 1, 1.0f, &scratch, &(lb_head_grads){0}, &loss,
+                              &err),
+           &err);
+        assert_true(isnan(loss));
+        spoilt[i / 2][0] = kept;
+    }
+    lb_head_scratch_free(&scratch);
+}
+
+static void divergence_at_any_thread_count(void **state)
+{
+    (void)state;
+    ends_case e;
+    make(&e, 4999, 20, 70, LB_DENSE_BF16, 1.0);
+    add_teacher(&e, 0.5);
+    e.scratch.chunk_tokens = 30;
+    const size_t all = (e.n_x + e.n_head + e.n_norm) * sizeof(float);
+    float *kept = must(malloc(all));
+    lb_thread_set_count(1);
+    const double loss = run(&e, 1.0f);
+    memcpy(kept, e.d, all);
+    for (unsigned threads = 2; threads <= 3; threads++) {
+        lb_thread_set_count(threads);
+        memset(e.d, 0, all);
+        assert_true(run(&e, 1.0f) == loss);
+        assert_memory_equal(e.d, kept, all);
+    }
+    lb_thread_set_count(0);
+    lb_error err;
+    double again;
+    memcpy(e.d, e.x, e.n_x * sizeof(float)); /* dx may be x */
+    ok(lb_head_divergence(lb_kernels_get(LB_CPU_BEST), &e.ends, e.d, e.teacher, e.tokens, 1.0f, &e.scratch,
+                          &(lb_head_grads){.dx = e.d}, &again, &err),
+       &err);
+    assert_true(again == loss);
+    assert_memory_equal(e.d, kept, e.n_x * sizeof(float));
+    free(kept);
+    drop(&e);
 }
 
 /* A probability far below what a float can hold has a loss all the same. */
@@ -504,6 +635,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_are_differences),
+        cmocka_unit_test(gradients_of_divergence_are_differences),
+        cmocka_unit_test(divergence_from_oneself),
+        cmocka_unit_test(divergence_of_the_sure),
+        cmocka_unit_test(divergence_at_any_thread_count),
         cmocka_unit_test(unlikely_targets),
         cmocka_unit_test(threads_targets_and_what_is_not_wanted),
         cmocka_unit_test(lack_of_memory),

@@ -30,6 +30,7 @@ typedef struct whole {
     bool changes_targets;
     size_t changed; /* the one token that keeps a target */
     uint32_t wanted;
+    float *teacher; /* [TOKENS, hidden]; NULL: the text counts */
     /* progress */
     size_t asked, stop_at, told;
 } whole;
@@ -146,6 +147,7 @@ static void open_whole(whole *w, const tiny_model_options *options)
 
 static void close_whole(whole *w)
 {
+    free(w->teacher);
     for (size_t layer = 0; layer < w->weights->config.layers; layer++) {
         for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
             free(w->sums[layer][which]);
@@ -188,6 +190,28 @@ static double must_run(whole *w)
 
 /* ---- The same in double ------------------------------------------------------------------------------ */
 
+/* What the teacher's predictions lose where these logits are taken for them. */
+static double divergence(const whole *w, size_t t, const double *logits)
+{
+    const tiny_model_options *o = &w->made->options;
+    const float *head = reference_tensor(w->made, o->tied ? "model.embed_tokens.weight" : "lm_head.weight");
+    double *x = must(malloc(o->hidden * sizeof *x)), *wanted = must(malloc(o->vocab * sizeof *wanted));
+    double sums[2] = {0.0, 0.0}, total = 0.0;
+    for (size_t i = 0; i < o->hidden; i++)
+        x[i] = (double)w->teacher[t * o->hidden + i];
+    reference_norm(reference_tensor(w->made, "model.norm.weight"), o->hidden, o->norm_eps, x, x);
+    reference_linear(head, NULL, o->vocab, o->hidden, x, wanted);
+    for (size_t v = 0; v < o->vocab; v++) {
+        sums[0] += exp(wanted[v]);
+        sums[1] += exp(logits[v]);
+    }
+    for (size_t v = 0; v < o->vocab; v++)
+        total += exp(wanted[v]) / sums[0] * (wanted[v] - log(sums[0]) - logits[v] + log(sums[1]));
+    free(x);
+    free(wanted);
+    return total;
+}
+
 /* Of all next tokens, or, where targets are changed, of the one that is left. */
 static double reference_loss(const whole *w, bool of_change)
 {
@@ -197,7 +221,9 @@ static double reference_loss(const whole *w, bool of_change)
         if (of_change && s != w->changed / LENGTH)
             continue;
         reference_logits(w->made, w->ids + s * LENGTH, LENGTH, logits);
-        for (size_t t = 0; t + 1 < LENGTH; t++) {
+        for (size_t t = 0; w->teacher && t < LENGTH; t++)
+            total += divergence(w, s * LENGTH + t, logits + t * vocab);
+        for (size_t t = 0; !w->teacher && t + 1 < LENGTH; t++) {
             double sum = 0.0;
             if (of_change && t != w->changed % LENGTH)
                 continue;
@@ -302,6 +328,32 @@ static void gradients_are_differences(void **state)
         const double loss = must_run(&w), want = reference_loss(&w, false);
         assert_true(fabs(loss - want) <= 1e-5 * want);
         check_weights(&w);
+        close_whole(&w);
+    }
+}
+
+/* Every token counts, a sequence's last too; without a way back the loss is the same. */
+static void gradients_of_divergence_are_differences(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < TINY_KINDS; i++) {
+        whole w;
+        lb_rng rng;
+        lb_error err;
+        double loss_only;
+        open_whole(&w, &tiny_kinds[i]);
+        lb_rng_seed(&rng, 36);
+        w.teacher = must(malloc(TOKENS * w.job.config->hidden * sizeof *w.teacher));
+        for (size_t k = 0; k < TOKENS * w.job.config->hidden; k++)
+            w.teacher[k] = (float)lb_rng_normal(&rng);
+        w.job.teacher = w.teacher;
+        const double loss = must_run(&w), want = reference_loss(&w, false);
+        assert_true(fabs(loss - want) <= 1e-5 * want);
+        check_weights(&w);
+        w.job.loss_only = true;
+        ok(run(&w, &loss_only, &err), &err);
+        assert_true(loss_only == loss);
+        assert_true(w.passes == 0 && w.loads == w.job.config->layers);
         close_whole(&w);
     }
 }
@@ -565,6 +617,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_are_differences),
+        cmocka_unit_test(gradients_of_divergence_are_differences),
         cmocka_unit_test(gradients_by_inputs_are_differences),
         cmocka_unit_test(targets_can_be_replaced),
         cmocka_unit_test(batches_add_up),
