@@ -27,7 +27,8 @@ typedef struct lb_quantize_options {
     const char *act; /* round the inputs of linear layers to this format, here and whenever the result runs;
                       * NULL: leave them */
     const char *transform; /* rewrite layers first, without changing what they compute: "none", "hadamard"
-                            * (rotations of the format's group size), "hadamard-N", "hadamard-full" */
+                            * (rotations of the format's group size), "hadamard-N", "hadamard-full"; "smooth"
+                            * (SmoothQuant), "awq": channels rescaled, which wants calibration; "smooth+hadamard" */
     const char *method; /* "rtn", "gptq", "signround", "bpdq" */
     const char *fit; /* "search" (importance-weighted) or "range" (extremes only) */
     const char *order; /* GPTQ's column order: "group", "act", "none" */
@@ -62,6 +63,8 @@ typedef struct lb_quantize_options {
                            * "tail": the most bits for the first, or the last, blocks */
     bool untied; /* q k v, and gate up, may get different formats */
     size_t sensitivity_samples, sensitivity_seqlen; /* windows of the calibration text, and tokens in each */
+    double
+        smooth; /* transform "smooth": how much of the difficulty moves from activations to weights, 0..1 */
 } lb_quantize_options;
 
 /* int4-g128 by GPTQ with the scale search and 128 windows of 512 tokens. */

@@ -21,7 +21,7 @@ typedef struct quantize_args {
     const char *model, *output, *format, *act, *transform, *method, *recipe, *fit, *order, *calibration,
         *eval_text, *signround, *best, *candidates, *allocate, *report, *init;
     size_t samples, seqlen, eval_tokens, eval_ctx, iters, batch, sensitivity_samples, sensitivity_seqlen;
-    double damp, compensate, lr, target_bits;
+    double damp, compensate, lr, target_bits, smooth;
     lb_arg_list layers;
     bool resume, dry_run, no_multiplier, no_filter, untie, faithful;
 } quantize_args;
@@ -39,7 +39,12 @@ static const lb_arg options[] = {
      .help = "round the inputs of the linear layers to this format too, here and whenever the result runs"},
     {"--transform", LB_ARG_STRING, offsetof(quantize_args, transform), .value = "NAME", .preset = "none",
      .help = "rewrite layers first without changing what they compute: hadamard (random rotations of the "
-             "format's group size, 128 where that is a row), hadamard-N, hadamard-full"},
+             "format's group size, 128 where that is a row), hadamard-N, hadamard-full; smooth (SmoothQuant) "
+             "or awq: channels rescaled by calibration, also before a rotation (smooth+hadamard)"},
+    {"--smooth", LB_ARG_DOUBLE, offsetof(quantize_args, smooth), .value = "A", .low = 0, .high = 1,
+     .preset = "0.5",
+     .help = "--transform smooth: how much of the difficulty moves from activations to weights; 0.5 to 0.9 "
+             "are usual"},
     {"--method", LB_ARG_STRING, offsetof(quantize_args, method), .value = "METHOD", .preset = "gptq",
      .help = "rtn (round to nearest), gptq, bpdq (gptq that fits scales or bit planes' coefficients to the "
              "layer's output), or "
@@ -49,7 +54,7 @@ static const lb_arg options[] = {
      .help = "how much calibration: 32, 128 or 512 windows of 512 tokens, or all that the text has; for "
              "signround 128, 128 or 512, and 50, 200 or 1000 steps; for bpdq 3, 10 or 20 alternations"},
     {"--calib", LB_ARG_STRING, offsetof(quantize_args, calibration), .value = "FILE",
-     .shown = "a built-in text, none for rtn", .help = "calibration text"},
+     .shown = "a built-in text, none for rtn alone", .help = "calibration text"},
     {"--samples", LB_ARG_SIZE, offsetof(quantize_args, samples), .low = 1, .high = 1000000,
      .shown = "the recipe's", .help = "calibration windows"},
     {"--seqlen", LB_ARG_SIZE, offsetof(quantize_args, seqlen), .low = 2, .high = 1000000,
@@ -309,15 +314,18 @@ static void warn_of_idle_flags(const quantize_args *args)
                  {"--faithful", "bpdq"}};
     static const char *const calibrating[] = {"--samples", "--seqlen", "--recipe"};
     static const char *const evaluating[] = {"--eval-tokens", "--eval-ctx"};
+    const bool rescales = strstr(args->transform, "smooth") || strstr(args->transform, "awq");
     if (args->common.quiet)
         return;
+    if (lb_args_given(&spec, args, "--smooth") && !strstr(args->transform, "smooth"))
+        fprintf(stderr, "lowbit quantize: --smooth has no effect without --transform smooth\n");
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (lb_args_given(&spec, args, flags[i].flag) && !strstr(flags[i].methods, args->method))
             fprintf(stderr, "lowbit quantize: %s has no effect with --method %s\n", flags[i].flag,
                     args->method);
     for (size_t i = 0; i < sizeof calibrating / sizeof *calibrating; i++)
         if (lb_args_given(&spec, args, calibrating[i]) && strcmp(args->method, "rtn") == 0 &&
-            !args->calibration)
+            !args->calibration && !rescales)
             fprintf(stderr, "lowbit quantize: %s has no effect with --method rtn and no --calib\n",
                     calibrating[i]);
     for (size_t i = 0; i < sizeof evaluating / sizeof *evaluating; i++)
@@ -415,6 +423,7 @@ int cmd_quantize(int argc, char **argv)
     o.format = args.format;
     o.act = args.act;
     o.transform = args.transform;
+    o.smooth = args.smooth;
     o.method = args.method;
     o.fit = args.fit;
     apply_signround(&args, &o);

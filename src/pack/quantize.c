@@ -48,7 +48,8 @@ void lb_quantize_options_init(lb_quantize_options *options)
                                      .candidates = "int2-g128,int3-g128,int4-g128,int8-g128",
                                      .allocate = "fisher",
                                      .sensitivity_samples = 32,
-                                     .sensitivity_seqlen = 256};
+                                     .sensitivity_seqlen = 256,
+                                     .smooth = 0.5};
 }
 
 typedef struct job {
@@ -123,6 +124,9 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     if (o->act)
         LB_TRY(lb_format_parse(o->act, &out->act, err));
     LB_TRY(lb_transform_parse(o->transform, &out->transform, err));
+    if (!(o->smooth >= 0.0 && o->smooth <= 1.0))
+        return lb_fail(err, LB_EINVAL, "smoothing strength %g is outside 0 to 1", o->smooth);
+    out->transform.strength = o->smooth;
     if (o->seed > INT64_MAX)
         return lb_fail(err, LB_EINVAL, "the seed %llu is more than the %lld that a checkpoint can record",
                        (unsigned long long)o->seed, (long long)INT64_MAX);
@@ -144,7 +148,8 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     out->seed = o->seed;
     LB_TRY(make_tuning(o, &out->tuning, err));
     LB_TRY(make_alternation(o, &out->alternation, err));
-    const bool calibrates = out->method->needs_calibration || o->calibration;
+    const bool calibrates =
+        out->method->needs_calibration || out->transform.rescale != LB_RESCALE_NONE || o->calibration;
     if (calibrates && (o->samples == 0 || o->seqlen < 2))
         return lb_fail(err, LB_EINVAL, "calibration wants at least 1 sample of 2 tokens, got %zu of %zu",
                        o->samples, o->seqlen);

@@ -247,24 +247,38 @@ static lb_status add_layer(lb_shard *shard, const lb_quantized_dir *dir, const l
     snprintf(name, sizeof name, "%s.weight", layer->name);
     LB_TRY(lb_weights_find(weights, name, layer->rows, layer->cols, &w, err));
     const lb_dtype dtype = lb_kept_dtype(&w, &layer->format);
-    if (dir->recipe->transform.kind != LB_TRANSFORM_NONE) /* its input is transformed as its neighbours' is */
+    const lb_transform *t = &dir->recipe->transform;
+    if (t->kind != LB_TRANSFORM_NONE || t->rescale) /* its input is transformed as its neighbours' is */
         return lb_shard_add_values(shard, &w, layer->w, dtype, err);
     return lb_shard_add_float(shard, &w, dtype, err);
 }
 
-static lb_status commit_block(void *self, size_t layer, const lb_layer *layers, size_t count, lb_error *err)
+/* A norm or bias of a block, of which the transform may have made `values`. */
+static lb_status add_block_vector(lb_shard *shard, const lb_quantized_dir *dir, const char *name, size_t n,
+                                  const float *values, lb_error *err)
+{
+    lb_weight w;
+    if (!dir->recipe->transform.rescale)
+        return add_vector(shard, dir->weights, name, n, err);
+    LB_TRY(lb_weights_find(dir->weights, name, 1, n, &w, err));
+    return lb_shard_add_values(shard, &w, values, lb_vector_dtype(dir->recipe, &w), err);
+}
+
+static lb_status commit_block(void *self, size_t layer, const lb_layer *layers, size_t count,
+                              const lb_block *block, lb_error *err)
 {
     const lb_quantized_dir *dir = self;
     lb_shard shard = {0};
     lb_status st = LB_OK;
     char name[128], *path = shard_path(dir, layer);
+    const lb_config *config = &dir->weights->config;
     size_t n;
     if (!path)
         return no_memory(err);
     for (size_t i = 0; i < count; i++)
         LB_GO(add_layer(&shard, dir, &layers[i], err));
-    for (size_t i = 0; lb_block_vector(&dir->weights->config, layer, i, name, sizeof name, &n); i++)
-        LB_GO(add_vector(&shard, dir->weights, name, n, err));
+    for (size_t i = 0; lb_block_vector(config, layer, i, name, sizeof name, &n); i++)
+        LB_GO(add_block_vector(&shard, dir, name, n, lb_block_vector_values(config, block, i), err));
     LB_GO(save_errors(dir, layer, layers, count, err)); /* first: the shard is what says "finished" */
     LB_GO(lb_shard_write(&shard, path, err));
 done:
@@ -418,7 +432,9 @@ static json_t *describe_inputs(const lb_recipe *recipe)
     json_t *inputs = json_object();
     int failed = inputs == NULL;
     if (recipe->transform.kind != LB_TRANSFORM_NONE) {
-        lb_transform_name(&recipe->transform, transform);
+        lb_transform rotation = recipe->transform; /* what rescales has been folded into the weights */
+        rotation.rescale = LB_RESCALE_NONE;
+        lb_transform_name(&rotation, transform);
         failed |= json_object_set_new(inputs, "transform", json_string(transform));
         failed |= json_object_set_new(inputs, "seed", json_integer((json_int_t)recipe->transform.seed));
     }

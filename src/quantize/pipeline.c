@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/thread.h"
 #include "calibrate/channel_squares.h"
+#include "quantize/channel_scales.h"
 #include "quantize/magnitude.h"
 #include "quantize/streams.h"
 #include "transform/rotate.h"
@@ -17,6 +18,7 @@ typedef struct run {
     const lb_pipeline *p;
     const lb_config *config;
     lb_streams streams;
+    lb_rescaling rescaling; /* of the block at hand, where the transform rescales */
     lb_stage_times *times;
     char label[48];
 } run;
@@ -201,18 +203,53 @@ static lb_status check_magnitude(const lb_layer *l, lb_error *err)
     return lb_check_magnitude(&l->format, l->name, largest, err);
 }
 
-static lb_status load_rotated(const run *r, size_t index, lb_stream *s, lb_error *err)
+static lb_status load_block(const run *r, size_t index, lb_stream *s, lb_error *err)
 {
-    LB_TRY(lb_block_load(r->p->weights, index, LB_LOAD_FLOAT, &s->block, err));
+    return lb_block_load(r->p->weights, index, LB_LOAD_FLOAT, &s->block, err);
+}
+
+/* A block as it was loaded -> as the recipe's transform rewrites it. */
+static lb_status transform_block(const run *r, lb_stream *s, lb_error *err)
+{
+    LB_TRY(lb_block_rescale(r->config, &r->rescaling, &s->block, err));
     return lb_block_rotate(r->p->kernels, &s->inputs, &s->block, err);
+}
+
+/* From the original stream, which is about to enter the block. */
+static lb_status choose_scales(run *r, const lb_layer *layers, lb_error *err)
+{
+    lb_streams *s = &r->streams;
+    const lb_channel_scaler job = {.kernels = r->p->kernels,
+                                   .config = r->config,
+                                   .rope = &s->rope,
+                                   .recipe = r->p->recipe,
+                                   .block = &s->original.block,
+                                   .layers = layers,
+                                   .x = s->original.x,
+                                   .sequences = r->p->samples->count,
+                                   .length = r->p->samples->length,
+                                   .chunk_sequences = s->chunk_sequences,
+                                   .ws = &s->original.ws,
+                                   .label = r->label,
+                                   .progress = &r->p->progress};
+    const double start = lb_now();
+    lb_rescaling_free(&r->rescaling);
+    const lb_status st = lb_channel_scales_choose(&job, &r->rescaling, err);
+    r->times->capture += lb_now() - start;
+    return st;
 }
 
 /* Weights of both streams, and room for codes and params. */
 static lb_status open_block(run *r, size_t index, lb_layer *layers, lb_error *err)
 {
-    LB_TRY(load_rotated(r, index, &r->streams.quantized, err));
+    LB_TRY(load_block(r, index, &r->streams.quantized, err));
     if (has_calibration(r))
-        LB_TRY(load_rotated(r, index, &r->streams.original, err));
+        LB_TRY(load_block(r, index, &r->streams.original, err));
+    if (r->p->recipe->transform.rescale != LB_RESCALE_NONE)
+        LB_TRY(choose_scales(r, layers, err));
+    LB_TRY(transform_block(r, &r->streams.quantized, err));
+    if (has_calibration(r))
+        LB_TRY(transform_block(r, &r->streams.original, err));
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         lb_layer *l = &layers[which];
         l->w = r->streams.quantized.block.linear[which].dense;
@@ -310,7 +347,8 @@ static lb_status find_errors(run *r, size_t index, lb_layer *layers, const error
                              lb_error *err)
 {
     lb_block *original = &r->streams.original.block;
-    LB_TRY(load_rotated(r, index, &r->streams.original, err));
+    LB_TRY(load_block(r, index, &r->streams.original, err));
+    LB_TRY(transform_block(r, &r->streams.original, err));
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         lb_layer *l = &layers[which];
         const float *w = original->linear[which].dense;
@@ -372,7 +410,8 @@ static lb_status quantize_block(run *r, size_t index, lb_layer *layers, lb_block
         report->output_error = output_error(r);
     start = lb_now();
     if (!restored)
-        LB_GO(r->p->sink.commit(r->p->sink.self, index, layers, LB_BLOCK_LINEARS, err));
+        LB_GO(r->p->sink.commit(r->p->sink.self, index, layers, LB_BLOCK_LINEARS, &r->streams.quantized.block,
+                                err));
     r->times->write += lb_now() - start;
 done:
     close_block(r, layers);
@@ -417,6 +456,7 @@ lb_status lb_pipeline_run(const lb_pipeline *pipeline, lb_layer *layers, lb_bloc
     st = lb_progress_tell(&pipeline->progress, r.label, r.config->layers, r.config->layers, err);
 done:
     lb_streams_free(&r.streams);
+    lb_rescaling_free(&r.rescaling);
     return st;
 }
 
@@ -426,6 +466,8 @@ size_t lb_pipeline_memory(const lb_config *c, const lb_recipe *recipe, size_t sa
     const size_t linear = c->hidden * (2 * q + 2 * c->kv_heads * c->head_dim + 3 * c->ffn);
     /* one block: floats twice, codes, and the largest layer's rounded copy and error products */
     size_t bytes = linear * 9 + 3 * c->ffn * c->hidden * sizeof(float);
+    if (recipe->transform.rescale != LB_RESCALE_NONE)
+        bytes += (2048 + seqlen) * c->hidden * sizeof(float); /* a chunk's activations */
     if (samples > 0) {
         bytes += lb_streams_bytes(c, samples, seqlen) + widest * widest * sizeof(float);
         if (recipe->method->needs_hessian)

@@ -31,8 +31,9 @@ typedef struct lb_sink {
     bool (*has)(void *self, size_t layer);
     /* Fills codes and params (allocated by the caller) and relative_error of the layers of a block. */
     lb_status (*restore)(void *self, size_t layer, lb_layer *layers, size_t count, lb_error *err);
-    /* Makes a block durable. */
-    lb_status (*commit)(void *self, size_t layer, const lb_layer *layers, size_t count, lb_error *err);
+    /* Makes a block durable: its layers, and of `block` norms and biases, which a transform may have changed. */
+    lb_status (*commit)(void *self, size_t layer, const lb_layer *layers, size_t count, const lb_block *block,
+                        lb_error *err);
 } lb_sink;
 
 typedef struct lb_stage_times {
