@@ -65,6 +65,8 @@ typedef struct lb_quantize_options {
     size_t sensitivity_samples, sensitivity_seqlen; /* windows of the calibration text, and tokens in each */
     double
         smooth; /* transform "smooth": how much of the difficulty moves from activations to weights, 0..1 */
+    bool
+        clip; /* transform "awq" with fit "range": also search for the best clipping of each group's weights */
 } lb_quantize_options;
 
 /* int4-g128 by GPTQ with the scale search and 128 windows of 512 tokens. */

@@ -23,7 +23,7 @@ typedef struct quantize_args {
     size_t samples, seqlen, eval_tokens, eval_ctx, iters, batch, sensitivity_samples, sensitivity_seqlen;
     double damp, compensate, lr, target_bits, smooth;
     lb_arg_list layers;
-    bool resume, dry_run, no_multiplier, no_filter, untie, faithful;
+    bool resume, dry_run, no_multiplier, no_filter, untie, faithful, no_clip;
 } quantize_args;
 
 static const lb_arg options[] = {
@@ -45,6 +45,8 @@ static const lb_arg options[] = {
      .preset = "0.5",
      .help = "--transform smooth: how much of the difficulty moves from activations to weights; 0.5 to 0.9 "
              "are usual"},
+    {"--no-clip", LB_ARG_FLAG, offsetof(quantize_args, no_clip),
+     .help = "--transform awq --fit range: rescale channels only, clip no weights"},
     {"--method", LB_ARG_STRING, offsetof(quantize_args, method), .value = "METHOD", .preset = "gptq",
      .help = "rtn (round to nearest), gptq, bpdq (gptq that fits scales or bit planes' coefficients to the "
              "layer's output), or "
@@ -82,7 +84,8 @@ static const lb_arg options[] = {
     {"--sensitivity-seqlen", LB_ARG_SIZE, offsetof(quantize_args, sensitivity_seqlen), .low = 2,
      .high = 1000000, .preset = "256", .help = "--target-bits: tokens in such a window"},
     {"--fit", LB_ARG_CHOICE, offsetof(quantize_args, fit), .choices = "search|range", .preset = "search",
-     .help = "choose scales by least weighted error, or from each group's extremes"},
+     .help = "choose scales by least weighted error, or from each group's extremes (which rtn with awq, and "
+             "signround v1, do unless told otherwise)"},
     {"--order", LB_ARG_CHOICE, offsetof(quantize_args, order), .choices = "group|act|none", .preset = "group",
      .help = "gptq: order of columns"},
     {"--damp", LB_ARG_DOUBLE, offsetof(quantize_args, damp), .low = 0, .high = 10, .preset = "0.01",
@@ -178,6 +181,15 @@ static void apply_allocation(const quantize_args *args, lb_quantize_options *o)
     o->untied = args->untie;
     o->sensitivity_samples = args->sensitivity_samples;
     o->sensitivity_seqlen = args->sensitivity_seqlen;
+}
+
+/* AWQ as published, with clipping: better here than the search of scales. */
+static void apply_awq(const quantize_args *args, lb_quantize_options *o)
+{
+    o->clip = !args->no_clip;
+    if (strstr(args->transform, "awq") && strcmp(args->method, "rtn") == 0 &&
+        !lb_args_given(&spec, args, "--fit"))
+        o->fit = "range";
 }
 
 static void apply_signround(const quantize_args *args, lb_quantize_options *o)
@@ -319,6 +331,8 @@ static void warn_of_idle_flags(const quantize_args *args)
         return;
     if (lb_args_given(&spec, args, "--smooth") && !strstr(args->transform, "smooth"))
         fprintf(stderr, "lowbit quantize: --smooth has no effect without --transform smooth\n");
+    if (args->no_clip && !strstr(args->transform, "awq"))
+        fprintf(stderr, "lowbit quantize: --no-clip has no effect without --transform awq\n");
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (lb_args_given(&spec, args, flags[i].flag) && !strstr(flags[i].methods, args->method))
             fprintf(stderr, "lowbit quantize: %s has no effect with --method %s\n", flags[i].flag,
@@ -427,6 +441,7 @@ int cmd_quantize(int argc, char **argv)
     o.method = args.method;
     o.fit = args.fit;
     apply_signround(&args, &o);
+    apply_awq(&args, &o);
     apply_allocation(&args, &o);
     o.order = args.order;
     o.damp = args.damp;

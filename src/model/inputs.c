@@ -9,12 +9,12 @@
 /* A rotation's size where the format has no groups to follow. */
 enum { ROW_CHUNK = 128 };
 
-static const char *const rescale_names[] = {[LB_RESCALE_SMOOTH] = "smooth"};
+static const char *const rescale_names[] = {[LB_RESCALE_SMOOTH] = "smooth", [LB_RESCALE_AWQ] = "awq"};
 
 /* "smooth" or "awq", alone or with "+" and a rotation after it; where it is neither, nothing is taken. */
 static lb_rescale parse_rescale(const char *name, const char **rest)
 {
-    for (unsigned i = LB_RESCALE_SMOOTH; i <= LB_RESCALE_SMOOTH; i++) {
+    for (unsigned i = LB_RESCALE_SMOOTH; i <= LB_RESCALE_AWQ; i++) {
         const size_t length = strlen(rescale_names[i]);
         if (strncmp(name, rescale_names[i], length) != 0 || (name[length] && name[length] != '+'))
             continue;
@@ -30,6 +30,7 @@ lb_status lb_transform_parse(const char *name, lb_transform *out, lb_error *err)
     const char *whole = name;
     int used = 0;
     t.rescale = parse_rescale(name, &name);
+    t.clip = t.rescale == LB_RESCALE_AWQ;
     if (strcmp(name, "none") == 0)
         t.kind = LB_TRANSFORM_NONE;
     else if (strcmp(name, "hadamard") == 0)
@@ -43,7 +44,7 @@ lb_status lb_transform_parse(const char *name, lb_transform *out, lb_error *err)
         return lb_fail(
             err, LB_EINVAL,
             "transform \"%.40s\" is not known: there are none, hadamard, hadamard-N, hadamard-full, "
-            "smooth, smooth+hadamard, ...",
+            "smooth, awq, and the last two with +hadamard",
             whole);
     *out = t;
     return LB_OK;

@@ -33,6 +33,7 @@ typedef struct lb_transform {
     uint64_t seed;
     lb_rescale rescale;
     double strength; /* of SmoothQuant, 0..1 */
+    bool clip; /* AWQ: and weights clipped */
 } lb_transform;
 
 typedef struct lb_weights {

@@ -49,7 +49,8 @@ void lb_quantize_options_init(lb_quantize_options *options)
                                      .allocate = "fisher",
                                      .sensitivity_samples = 32,
                                      .sensitivity_seqlen = 256,
-                                     .smooth = 0.5};
+                                     .smooth = 0.5,
+                                     .clip = true};
 }
 
 typedef struct job {
@@ -136,6 +137,9 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     if (strcmp(o->fit, "search") != 0 && strcmp(o->fit, "range") != 0)
         return lb_fail(err, LB_EINVAL, "fit \"%.40s\" is not known: there are search, range", o->fit);
     out->fit = strcmp(o->fit, "search") == 0 ? LB_FIT_SEARCH : LB_FIT_RANGE;
+    /* A search of scales has done what clipping does, and learned rounding does it better. */
+    out->transform.clip =
+        out->transform.clip && o->clip && out->fit == LB_FIT_RANGE && !out->method->reconstruct;
     if (!(o->damp >= 0.0 && o->damp <= 10.0))
         return lb_fail(err, LB_EINVAL, "damping %g is outside 0 to 10", o->damp);
     if (o->samples > 1000000 || o->seqlen > 1000000)

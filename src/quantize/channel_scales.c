@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "quantize/awq.h"
 
 /* As the released code: a scale never falls below this. */
 static const double least_scale = 1e-5;
@@ -112,7 +113,10 @@ lb_status lb_channel_scales_choose(const lb_channel_scaler *job, lb_rescaling *o
     LB_GO(lb_channel_sizes_create(job->config, &sizes, err));
     LB_GO(lb_rescaling_create(job->config, &scales, err));
     LB_GO(measure(job, &sizes, err));
-    for (unsigned stage = 0; stage < LB_STAGE_COUNT; stage++)
+    if (job->recipe->transform.rescale == LB_RESCALE_AWQ)
+        LB_GO(lb_awq_scales(job, &sizes, &scales, err));
+    for (unsigned stage = 0; job->recipe->transform.rescale == LB_RESCALE_SMOOTH && stage < LB_STAGE_COUNT;
+         stage++)
         LB_GO(smooth_stage(job, &sizes, (lb_stage)stage, scales.s[stage], err));
     *out = scales;
     scales = (lb_rescaling){0};

@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/thread.h"
 #include "calibrate/channel_squares.h"
-#include "quantize/channel_scales.h"
+#include "quantize/awq.h"
 #include "quantize/magnitude.h"
 #include "quantize/streams.h"
 #include "transform/rotate.h"
@@ -125,16 +125,16 @@ static lb_status find_error(lb_layer *l, const lb_hessian *h, const float *w, co
         l->name, l->format.name, l->name);
 }
 
-/* Replaces the layer's weights by their rounded values and notes what that does to its output. */
-static lb_status put_in_place(lb_layer *l, const lb_hessian *h, lb_error *err)
+/* Replaces the layer's weights by their rounded values and notes what that does to the output of the `original`. */
+static lb_status put_in_place(lb_layer *l, const float *original, const lb_hessian *h, lb_error *err)
 {
     const size_t n = l->rows * l->cols;
     float *rounded;
     LB_TRY(lb_alloc_array(&rounded, n, sizeof *rounded, l->name, err));
     decode_layer(l, rounded);
     for (size_t i = 0; i < n; i++)
-        rounded[i] = l->w[i] - rounded[i];
-    const lb_status st = find_error(l, h, l->w, rounded, err);
+        rounded[i] = original[i] - rounded[i];
+    const lb_status st = find_error(l, h, original, rounded, err);
     decode_layer(l, l->w);
     lb_free(rounded);
     return st;
@@ -173,7 +173,10 @@ static lb_status quantize_stage(run *r, unsigned stage, lb_layer *layers, bool r
         LB_GO(r->p->recipe->method->quantize(r->p->recipe, measured ? &h : NULL, group, count, err));
     for (size_t i = 0; i < count; i++) {
         const double known = chosen[i]->relative_error;
-        LB_GO(put_in_place(chosen[i], measured ? &h : NULL, err));
+        const float *original = has_calibration(r)
+                                    ? r->streams.original.block.linear[chosen[i] - layers].dense
+                                    : chosen[i]->w; /* which a transform may have clipped */
+        LB_GO(put_in_place(chosen[i], original, measured ? &h : NULL, err));
         if (restored)
             chosen[i]->relative_error = known;
     }
@@ -215,23 +218,28 @@ static lb_status transform_block(const run *r, lb_stream *s, lb_error *err)
     return lb_block_rotate(r->p->kernels, &s->inputs, &s->block, err);
 }
 
-/* From the original stream, which is about to enter the block. */
-static lb_status choose_scales(run *r, const lb_layer *layers, lb_error *err)
+/* The original stream, which is about to enter the block, for whoever goes by it. */
+static lb_channel_scaler channel_scaler(run *r, const lb_layer *layers)
 {
     lb_streams *s = &r->streams;
-    const lb_channel_scaler job = {.kernels = r->p->kernels,
-                                   .config = r->config,
-                                   .rope = &s->rope,
-                                   .recipe = r->p->recipe,
-                                   .block = &s->original.block,
-                                   .layers = layers,
-                                   .x = s->original.x,
-                                   .sequences = r->p->samples->count,
-                                   .length = r->p->samples->length,
-                                   .chunk_sequences = s->chunk_sequences,
-                                   .ws = &s->original.ws,
-                                   .label = r->label,
-                                   .progress = &r->p->progress};
+    return (lb_channel_scaler){.kernels = r->p->kernels,
+                               .config = r->config,
+                               .rope = &s->rope,
+                               .recipe = r->p->recipe,
+                               .block = &s->original.block,
+                               .layers = layers,
+                               .x = s->original.x,
+                               .sequences = r->p->samples->count,
+                               .length = r->p->samples->length,
+                               .chunk_sequences = s->chunk_sequences,
+                               .ws = &s->original.ws,
+                               .label = r->label,
+                               .progress = &r->p->progress};
+}
+
+static lb_status choose_scales(run *r, const lb_layer *layers, lb_error *err)
+{
+    const lb_channel_scaler job = channel_scaler(r, layers);
     const double start = lb_now();
     lb_rescaling_free(&r->rescaling);
     const lb_status st = lb_channel_scales_choose(&job, &r->rescaling, err);
@@ -239,8 +247,17 @@ static lb_status choose_scales(run *r, const lb_layer *layers, lb_error *err)
     return st;
 }
 
+static lb_status clip_weights(run *r, const lb_layer *layers, lb_error *err)
+{
+    const lb_channel_scaler job = channel_scaler(r, layers);
+    const double start = lb_now();
+    const lb_status st = lb_awq_clip(&job, &r->streams.quantized.block, err);
+    r->times->capture += lb_now() - start;
+    return st;
+}
+
 /* Weights of both streams, and room for codes and params. */
-static lb_status open_block(run *r, size_t index, lb_layer *layers, lb_error *err)
+static lb_status open_block(run *r, size_t index, lb_layer *layers, bool restored, lb_error *err)
 {
     LB_TRY(load_block(r, index, &r->streams.quantized, err));
     if (has_calibration(r))
@@ -250,6 +267,8 @@ static lb_status open_block(run *r, size_t index, lb_layer *layers, lb_error *er
     LB_TRY(transform_block(r, &r->streams.quantized, err));
     if (has_calibration(r))
         LB_TRY(transform_block(r, &r->streams.original, err));
+    if (r->p->recipe->transform.clip && !restored)
+        LB_TRY(clip_weights(r, layers, err));
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         lb_layer *l = &layers[which];
         l->w = r->streams.quantized.block.linear[which].dense;
@@ -393,7 +412,7 @@ static lb_status quantize_block(run *r, size_t index, lb_layer *layers, lb_block
     double start = lb_now();
     lb_status st = LB_OK;
     *report = (lb_block_report){.output_error = NAN};
-    LB_GO(open_block(r, index, layers, err));
+    LB_GO(open_block(r, index, layers, restored, err));
     if (restored)
         LB_GO(r->p->sink.restore(r->p->sink.self, index, layers, LB_BLOCK_LINEARS, err));
     r->times->load += lb_now() - start;

@@ -250,6 +250,8 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
     }
     if (recipe->transform.rescale == LB_RESCALE_SMOOTH)
         failed |= json_object_set_new(json, "smooth", json_real(recipe->transform.strength));
+    if (recipe->transform.rescale == LB_RESCALE_AWQ)
+        failed |= json_object_set_new(json, "clip", json_boolean(recipe->transform.clip));
     if (recipe->allocation.how != LB_ALLOCATE_NONE)
         failed |= json_object_set_new(json, "allocation", allocation_json(&recipe->allocation));
     if (recipe->rule_count) {

@@ -186,6 +186,19 @@ static void rescaled_checkpoints_are_the_model(void **state)
         assert_true(must_evaluate(&o).kl_mean < 1e-9);
         scratch_remove(q.output);
     }
+    /* Clipping goes with ranges, and not with methods that learn it. */
+    for (int i = 0; i < 4; i++) {
+        lb_quantize_options q = small_options(tiny_in_work("plain", &model), NULL);
+        lb_quantize_result result;
+        q.transform = "awq";
+        q.dry_run = true;
+        q.method = i == 1 ? "signround" : "rtn";
+        q.fit = i == 2 ? "search" : "range";
+        q.clip = i != 3;
+        must_quantize(&q, &result);
+        assert_non_null(strstr(result.recipe, i == 0 ? "\"clip\":true" : "\"clip\":false"));
+        lb_quantize_result_free(&result);
+    }
     lb_eval_options o = options_for(tiny_in_work("plain", &model));
     o.cast = (lb_cast){.weights = "int4-g32", .transform = "smooth"};
     must_refuse_eval(&o, LB_EINVAL, "transform smooth wants calibration");

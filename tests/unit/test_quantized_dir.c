@@ -126,7 +126,7 @@ static void every_interruption_can_be_resumed(void **state)
 static void rescaled_runs_can_be_resumed(void **state)
 {
     (void)state;
-    static const char *const transforms[] = {"smooth", "smooth+hadamard"};
+    static const char *const transforms[] = {"smooth", "smooth+hadamard", "awq+hadamard"};
     for (size_t i = 0; i < sizeof transforms / sizeof *transforms; i++) {
         const char *whole = in_work("rescaled"), *output = in_work("rescaled_stopped");
         lb_quantize_options o = case_options(whole);
@@ -134,7 +134,8 @@ static void rescaled_runs_can_be_resumed(void **state)
         lb_error err;
         o.transform = transforms[i];
         o.act = "int8-row";
-        o.method = i ? "signround" : "gptq";
+        o.method = i == 0 ? "gptq" : i == 1 ? "signround" : "rtn";
+        o.fit = i == 2 ? "range" : "search";
         must_quantize(&o, &want);
         o.output = output;
         for (size_t blocks = 0; blocks < 2; blocks++) {

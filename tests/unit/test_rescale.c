@@ -2,60 +2,7 @@
  * Channels rescaled change what no model computes, whatever its architecture; SmoothQuant's factors are what a slow
  * reading of its formula gives. */
 #define _GNU_SOURCE
-#include "scratch.h"
-
-#include "base/alloc.h"
-#include "model/block_trace.h"
-#include "model/embedding.h"
-#include "quantize/channel_scales.h"
-#include "tiny_kinds.h"
-
-enum { SEQUENCES = 3, LENGTH = 8, TOKENS = SEQUENCES * LENGTH };
-
-typedef struct whole {
-    lb_weights *weights;
-    lb_embedding ends;
-    lb_rope rope;
-    lb_workspace ws;
-    const lb_config *config;
-} whole;
-
-static void ok(lb_status st, const lb_error *err)
-{
-    if (st != LB_OK)
-        fail_msg("%s", err->msg);
-}
-
-static void open_whole(whole *w, const tiny_model_options *options)
-{
-    lb_error err;
-    char *folder = scratch_make("lb_rescale");
-    assert_int_equal(tiny_model_write(folder, options), 0);
-    ok(lb_weights_open(folder, &w->weights, &err), &err);
-    scratch_remove(folder);
-    free(folder);
-    w->config = &w->weights->config;
-    ok(lb_embedding_load(w->weights, &w->ends, &err), &err);
-    ok(lb_rope_create(w->config, LENGTH, &w->rope, &err), &err);
-    ok(lb_workspace_create(w->config, TOKENS, &w->ws, &err), &err);
-}
-
-static void close_whole(whole *w)
-{
-    lb_embedding_free(&w->ends);
-    lb_rope_free(&w->rope);
-    lb_workspace_free(&w->ws);
-    lb_weights_close(w->weights);
-}
-
-static void feed(const whole *w, float *x)
-{
-    uint32_t ids[TOKENS];
-    lb_error err;
-    for (size_t t = 0; t < TOKENS; t++)
-        ids[t] = (uint32_t)((7 * t + t * t) % w->config->vocab);
-    ok(lb_embedding_look_up(lb_kernels_get(LB_CPU_BEST), &w->ends, ids, TOKENS, x, &err), &err);
-}
+#include "rescale_case.h"
 
 /* Factors between an eighth and eight. */
 static void draw(const lb_config *config, uint64_t seed, lb_rescaling *out)
@@ -144,7 +91,6 @@ static void slow_scales(const whole *w, const lb_block *block, const lb_block_tr
 static void smooth_is_its_formula(void **state)
 {
     (void)state;
-    const lb_progress silent = {0};
     for (size_t k = 0; k < TINY_KINDS; k++) {
         whole w;
         lb_error err;
@@ -159,18 +105,8 @@ static void smooth_is_its_formula(void **state)
         float *x = lb_alloc(TOKENS * w.config->hidden, sizeof *x);
         feed(&w, x);
         ok(lb_block_load(w.weights, 0, LB_LOAD_FLOAT, &block, &err), &err);
-        const lb_channel_scaler job = {.kernels = lb_kernels_get(LB_CPU_BEST),
-                                       .config = w.config,
-                                       .rope = &w.rope,
-                                       .recipe = &recipe,
-                                       .block = &block,
-                                       .x = x,
-                                       .sequences = SEQUENCES,
-                                       .length = LENGTH,
-                                       .chunk_sequences = 2,
-                                       .ws = &w.ws,
-                                       .label = "",
-                                       .progress = &silent};
+        lb_channel_scaler job = scaler_for(&w, &recipe, &block, NULL, x);
+        job.chunk_sequences = 2; /* a last chunk of one */
         ok(lb_channel_scales_choose(&job, &got, &err), &err);
         ok(lb_block_trace_create(w.config, TOKENS, LENGTH, &trace, &err), &err);
         const lb_stage_context c = {
@@ -196,7 +132,8 @@ static void smooth_is_its_formula(void **state)
 static void names_are_told(void **state)
 {
     (void)state;
-    static const char *const good[] = {"none", "smooth", "smooth+hadamard-32", "smooth+hadamard-full"};
+    static const char *const good[] = {"none", "smooth",         "smooth+hadamard-32", "smooth+hadamard-full",
+                                       "awq",  "awq+hadamard-16"};
     static const char *const bad[] = {"smooth+",         "smooth-",       "smoothhadamard",
                                       "hadamard+smooth", "smooth+smooth", "+hadamard"};
     lb_transform t;
