@@ -13,7 +13,14 @@
 #include "quantize/polish.h"
 #include "reference_model.h"
 
-enum { BLOCKS = 2, LAYERS = BLOCKS * LB_BLOCK_LINEARS, LENGTH = 8, MOST_SAMPLES = 8, VOCAB = 40 };
+enum {
+    BLOCKS = 2,
+    LAYERS = BLOCKS * LB_BLOCK_LINEARS,
+    LENGTH = 8,
+    MOST_SAMPLES = 8,
+    VOCAB = 40,
+    MOST_VECTORS = 16
+};
 
 /* Lines of 40 and of 72 numbers: last groups are short. */
 static const tiny_model_options small = {
@@ -35,6 +42,7 @@ typedef struct trial {
     lb_layer layers[LAYERS];
     stored first[LAYERS], last[LAYERS]; /* as committed by the method, and by whoever came last */
     float *learned[LAYERS];
+    float *floats[LAYERS], *vectors[BLOCKS][MOST_VECTORS]; /* layers that stay float; norms and biases */
     bool done[BLOCKS], has_learned[BLOCKS];
     size_t commits, saves, stop_commit; /* the commit that fails; 0: none */
     size_t asked, stop_at;
@@ -81,28 +89,52 @@ static inline void keep(stored *to, const lb_layer *l)
     memcpy(to->params, l->params, params_of(l) * sizeof(float));
 }
 
-static inline lb_status commit(void *self, size_t block, const lb_layer *layers, size_t count, lb_error *err)
+static inline void keep_floats(float **to, const float *from, size_t n)
+{
+    free(*to);
+    *to = must(malloc(n * sizeof **to));
+    memcpy(*to, from, n * sizeof **to);
+}
+
+static inline lb_status commit(void *self, size_t block, const lb_layer *layers, size_t count,
+                               const lb_block *floats, lb_error *err)
 {
     trial *t = self;
     if (++t->commits == t->stop_commit)
         return lb_fail(err, LB_EIO, "no room");
     for (size_t i = 0; i < count; i++) {
         const size_t at = block * LB_BLOCK_LINEARS + i;
-        if (lb_format_is_float(&layers[i].format))
+        if (lb_format_is_float(&layers[i].format)) {
+            keep_floats(&t->floats[at], layers[i].w, layers[i].rows * layers[i].cols);
             continue;
+        }
         assert_true(layers[i].relative_error >= 0.0);
         keep(&t->last[at], &layers[i]);
         if (!t->done[block])
             keep(&t->first[at], &layers[i]);
     }
+    char name[128];
+    size_t n;
+    for (size_t i = 0; lb_block_vector(&t->weights->config, block, i, name, sizeof name, &n); i++)
+        keep_floats(&t->vectors[block][i], lb_block_vector_values(&t->weights->config, floats, i), n);
     t->done[block] = true;
     return LB_OK;
 }
 
-static inline lb_status restore(void *self, size_t block, lb_layer *layers, size_t count, lb_error *err)
+static inline lb_status restore(void *self, size_t block, lb_layer *layers, size_t count, lb_block *floats,
+                                lb_error *err)
 {
     const trial *t = self;
+    const lb_config *config = &t->weights->config;
+    char name[128];
+    size_t n;
     (void)err;
+    for (size_t i = 0; floats && lb_block_vector(config, block, i, name, sizeof name, &n); i++)
+        memcpy(lb_block_vector_values(config, floats, i), t->vectors[block][i], n * sizeof(float));
+    for (size_t i = 0; floats && i < count; i++)
+        if (lb_format_is_float(&layers[i].format))
+            memcpy(floats->linear[i].dense, t->floats[block * LB_BLOCK_LINEARS + i],
+                   layers[i].rows * layers[i].cols * sizeof(float));
     assert_true(t->done[block]);
     for (size_t i = 0; i < count; i++) {
         const stored *from = &t->last[block * LB_BLOCK_LINEARS + i];
@@ -227,7 +259,10 @@ static inline void close_trial(trial *t)
         free(t->last[i].codes);
         free(t->last[i].params);
         free(t->learned[i]);
+        free(t->floats[i]);
     }
+    for (size_t i = 0; i < BLOCKS * MOST_VECTORS; i++)
+        free(t->vectors[i / MOST_VECTORS][i % MOST_VECTORS]);
     free(t->teacher);
     lb_weights_close(t->weights);
     tiny_model_free(t->made);

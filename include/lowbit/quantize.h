@@ -27,7 +27,8 @@ typedef struct lb_quantize_options {
     const char *act; /* round the inputs of linear layers to this format, here and whenever the result runs;
                       * NULL: leave them */
     const char *transform; /* rewrite layers first, without changing what they compute: "none", "hadamard"
-                            * (rotations of the format's group size), "hadamard-N", "hadamard-full" */
+                            * (rotations of the format's group size), "hadamard-N", "hadamard-full"; "smooth"
+                            * (SmoothQuant), "awq": channels rescaled, which wants calibration; "smooth+hadamard" */
     const char *method; /* "rtn", "gptq", "signround", "bpdq" */
     const char *fit; /* "search" (importance-weighted) or "range" (extremes only) */
     const char *order; /* GPTQ's column order: "group", "act", "none" */
@@ -62,6 +63,10 @@ typedef struct lb_quantize_options {
                            * "tail": the most bits for the first, or the last, blocks */
     bool untied; /* q k v, and gate up, may get different formats */
     size_t sensitivity_samples, sensitivity_seqlen; /* windows of the calibration text, and tokens in each */
+    double
+        smooth; /* transform "smooth": how much of the difficulty moves from activations to weights, 0..1 */
+    bool
+        clip; /* transform "awq" with fit "range": also search for the best clipping of each group's weights */
     size_t
         refine; /* GPTQ and bpdq: sweeps over a layer's chosen codes, each as if it were the last to be chosen */
     /* When all codes are chosen: scales and coefficients of the whole model, trained to bring its predictions closer to

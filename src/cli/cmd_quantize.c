@@ -23,9 +23,9 @@ typedef struct quantize_args {
         *eval_text, *signround, *best, *candidates, *allocate, *report, *init;
     size_t samples, seqlen, eval_tokens, eval_ctx, iters, batch, sensitivity_samples, sensitivity_seqlen,
         polish, polish_batch, refine;
-    double damp, compensate, lr, target_bits, polish_lr;
+    double damp, compensate, lr, target_bits, polish_lr, smooth;
     lb_arg_list layers;
-    bool resume, dry_run, no_multiplier, no_filter, untie, faithful;
+    bool resume, dry_run, no_multiplier, no_filter, untie, faithful, no_clip;
 } quantize_args;
 
 static const lb_arg options[] = {
@@ -41,7 +41,14 @@ static const lb_arg options[] = {
      .help = "round the inputs of the linear layers to this format too, here and whenever the result runs"},
     {"--transform", LB_ARG_STRING, offsetof(quantize_args, transform), .value = "NAME", .preset = "none",
      .help = "rewrite layers first without changing what they compute: hadamard (random rotations of the "
-             "format's group size, 128 where that is a row), hadamard-N, hadamard-full"},
+             "format's group size, 128 where that is a row), hadamard-N, hadamard-full; smooth (SmoothQuant) "
+             "or awq: channels rescaled by calibration, also before a rotation (smooth+hadamard)"},
+    {"--smooth", LB_ARG_DOUBLE, offsetof(quantize_args, smooth), .value = "A", .low = 0, .high = 1,
+     .preset = "0.5",
+     .help = "--transform smooth: how much of the difficulty moves from activations to weights; 0.5 to 0.9 "
+             "are usual"},
+    {"--no-clip", LB_ARG_FLAG, offsetof(quantize_args, no_clip),
+     .help = "--transform awq --fit range: rescale channels only, clip no weights"},
     {"--method", LB_ARG_STRING, offsetof(quantize_args, method), .value = "METHOD", .preset = "gptq",
      .help = "rtn (round to nearest), gptq, bpdq (gptq that fits scales or bit planes' coefficients to the "
              "layer's output), or "
@@ -53,7 +60,7 @@ static const lb_arg options[] = {
              "gptq and bpdq 3, "
              "10 or 10 sweeps of --refine; and best has 100 steps of --polish where the format takes it"},
     {"--calib", LB_ARG_STRING, offsetof(quantize_args, calibration), .value = "FILE",
-     .shown = "a built-in text, none for rtn", .help = "calibration text"},
+     .shown = "a built-in text, none for rtn alone", .help = "calibration text"},
     {"--samples", LB_ARG_SIZE, offsetof(quantize_args, samples), .low = 1, .high = 1000000,
      .shown = "the recipe's", .help = "calibration windows"},
     {"--seqlen", LB_ARG_SIZE, offsetof(quantize_args, seqlen), .low = 2, .high = 1000000,
@@ -81,7 +88,8 @@ static const lb_arg options[] = {
     {"--sensitivity-seqlen", LB_ARG_SIZE, offsetof(quantize_args, sensitivity_seqlen), .low = 2,
      .high = 1000000, .preset = "256", .help = "--target-bits: tokens in such a window"},
     {"--fit", LB_ARG_CHOICE, offsetof(quantize_args, fit), .choices = "search|range", .preset = "search",
-     .help = "choose scales by least weighted error, or from each group's extremes"},
+     .help = "choose scales by least weighted error, or from each group's extremes (which rtn with awq, and "
+             "signround v1, do unless told otherwise)"},
     {"--order", LB_ARG_CHOICE, offsetof(quantize_args, order), .choices = "group|act|none", .preset = "group",
      .help = "gptq: order of columns"},
     {"--damp", LB_ARG_DOUBLE, offsetof(quantize_args, damp), .low = 0, .high = 10, .preset = "0.01",
@@ -221,6 +229,15 @@ static void apply_allocation(const quantize_args *args, lb_quantize_options *o)
     o->sensitivity_seqlen = args->sensitivity_seqlen;
 }
 
+/* AWQ as published, with clipping: better here than the search of scales. */
+static void apply_awq(const quantize_args *args, lb_quantize_options *o)
+{
+    o->clip = !args->no_clip;
+    if (strstr(args->transform, "awq") && strcmp(args->method, "rtn") == 0 &&
+        !lb_args_given(&spec, args, "--fit"))
+        o->fit = "range";
+}
+
 static void apply_signround(const quantize_args *args, lb_quantize_options *o)
 {
     const bool second = strcmp(args->signround, "v2") == 0;
@@ -355,15 +372,20 @@ static void warn_of_idle_flags(const quantize_args *args)
     static const char *const calibrating[] = {"--samples", "--seqlen", "--recipe"};
     static const char *const polishing[] = {"--polish-batch", "--polish-lr"};
     static const char *const evaluating[] = {"--eval-tokens", "--eval-ctx"};
+    const bool rescales = strstr(args->transform, "smooth") || strstr(args->transform, "awq");
     if (args->common.quiet)
         return;
+    if (lb_args_given(&spec, args, "--smooth") && !strstr(args->transform, "smooth"))
+        fprintf(stderr, "lowbit quantize: --smooth has no effect without --transform smooth\n");
+    if (args->no_clip && !strstr(args->transform, "awq"))
+        fprintf(stderr, "lowbit quantize: --no-clip has no effect without --transform awq\n");
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (lb_args_given(&spec, args, flags[i].flag) && !strstr(flags[i].methods, args->method))
             fprintf(stderr, "lowbit quantize: %s has no effect with --method %s\n", flags[i].flag,
                     args->method);
     for (size_t i = 0; i < sizeof calibrating / sizeof *calibrating; i++)
         if (lb_args_given(&spec, args, calibrating[i]) && strcmp(args->method, "rtn") == 0 &&
-            !args->calibration && args->polish == 0)
+            !args->calibration && !rescales && args->polish == 0)
             fprintf(stderr, "lowbit quantize: %s has no effect with --method rtn and no --calib\n",
                     calibrating[i]);
     for (size_t i = 0; i < sizeof polishing / sizeof *polishing; i++)
@@ -464,9 +486,11 @@ int cmd_quantize(int argc, char **argv)
     o.format = args.format;
     o.act = args.act;
     o.transform = args.transform;
+    o.smooth = args.smooth;
     o.method = args.method;
     o.fit = args.fit;
     apply_signround(&args, &o);
+    apply_awq(&args, &o);
     apply_allocation(&args, &o);
     apply_polish(&args, &o);
     o.order = args.order;

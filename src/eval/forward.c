@@ -54,6 +54,11 @@ lb_status lb_way_create(const lb_forward *forward, const lb_cast *cast, uint64_t
         LB_TRY(lb_format_parse(cast->act, &act, err));
     if (cast->transform && strcmp(cast->transform, "none") != 0) {
         LB_TRY(lb_transform_parse(cast->transform, &transform, err));
+        if (transform.rescale)
+            return lb_fail(err, LB_EINVAL,
+                           "transform %s wants calibration, which a direct cast has none of: "
+                           "use quantize --transform %s",
+                           cast->transform, cast->transform);
         transform.seed = seed;
         const lb_format *grouped = lb_format_is_float(&way.weights) ? &act : &way.weights;
         LB_TRY(lb_transform_resolve(&transform, grouped, &weights->config, err));

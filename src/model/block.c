@@ -70,6 +70,19 @@ void lb_block_free(lb_block *block)
     *block = (lb_block){0};
 }
 
+float *lb_block_vector_values(const lb_config *config, const lb_block *block, size_t index)
+{
+    float *const norms[] = {block->attn_norm, block->ffn_norm, block->q_norm, block->k_norm};
+    const size_t norm_count = config->qk_norm ? 4 : 2;
+    if (index < norm_count)
+        return norms[index];
+    index -= norm_count;
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
+        if (lb_linear_has_bias(config, which) && index-- == 0)
+            return block->linear[which].bias;
+    return NULL;
+}
+
 size_t lb_workspace_bytes(const lb_config *c, size_t max_tokens)
 {
     const size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;

@@ -25,6 +25,8 @@ typedef struct lb_block {
 
 lb_status lb_block_load(const lb_weights *weights, size_t layer, lb_load how, lb_block *out, lb_error *err);
 void lb_block_free(lb_block *block);
+/* What the block holds of the vector that lb_block_vector gives for `index`. */
+float *lb_block_vector_values(const lb_config *config, const lb_block *block, size_t index);
 
 /* So many tokens at the most go through the decode kernels; more are worth expanding the weights for BLAS. */
 enum { LB_DECODE_TOKENS = 8 };

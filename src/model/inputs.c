@@ -9,10 +9,28 @@
 /* A rotation's size where the format has no groups to follow. */
 enum { ROW_CHUNK = 128 };
 
+static const char *const rescale_names[] = {[LB_RESCALE_SMOOTH] = "smooth", [LB_RESCALE_AWQ] = "awq"};
+
+/* "smooth" or "awq", alone or with "+" and a rotation after it; where it is neither, nothing is taken. */
+static lb_rescale parse_rescale(const char *name, const char **rest)
+{
+    for (unsigned i = LB_RESCALE_SMOOTH; i <= LB_RESCALE_AWQ; i++) {
+        const size_t length = strlen(rescale_names[i]);
+        if (strncmp(name, rescale_names[i], length) != 0 || (name[length] && name[length] != '+'))
+            continue;
+        *rest = name[length] ? name + length + 1 : "none";
+        return (lb_rescale)i;
+    }
+    return LB_RESCALE_NONE;
+}
+
 lb_status lb_transform_parse(const char *name, lb_transform *out, lb_error *err)
 {
-    lb_transform t = {.kind = LB_TRANSFORM_HADAMARD};
+    lb_transform t = {.kind = LB_TRANSFORM_HADAMARD, .strength = 0.5};
+    const char *whole = name;
     int used = 0;
+    t.rescale = parse_rescale(name, &name);
+    t.clip = t.rescale == LB_RESCALE_AWQ;
     if (strcmp(name, "none") == 0)
         t.kind = LB_TRANSFORM_NONE;
     else if (strcmp(name, "hadamard") == 0)
@@ -25,7 +43,9 @@ lb_status lb_transform_parse(const char *name, lb_transform *out, lb_error *err)
     else
         return lb_fail(
             err, LB_EINVAL,
-            "transform \"%.40s\" is not known: there are none, hadamard, hadamard-N, hadamard-full", name);
+            "transform \"%.40s\" is not known: there are none, hadamard, hadamard-N, hadamard-full, "
+            "smooth, awq, and the last two with +hadamard",
+            whole);
     *out = t;
     return LB_OK;
 }
@@ -85,12 +105,15 @@ lb_status lb_transform_resolve(lb_transform *t, const lb_format *format, const l
 
 void lb_transform_name(const lb_transform *t, char out[LB_TRANSFORM_NAME_BYTES])
 {
+    const char *before = t->rescale ? rescale_names[t->rescale] : "";
+    const char *plus = t->rescale && t->kind != LB_TRANSFORM_NONE ? "+" : "";
     if (t->kind == LB_TRANSFORM_NONE)
-        snprintf(out, LB_TRANSFORM_NAME_BYTES, "none");
+        snprintf(out, LB_TRANSFORM_NAME_BYTES, "%s", t->rescale ? before : "none");
     else if (t->block == 0)
-        snprintf(out, LB_TRANSFORM_NAME_BYTES, t->by_format ? "hadamard" : "hadamard-full");
+        snprintf(out, LB_TRANSFORM_NAME_BYTES, "%s%s%s", before, plus,
+                 t->by_format ? "hadamard" : "hadamard-full");
     else
-        snprintf(out, LB_TRANSFORM_NAME_BYTES, "hadamard-%zu", t->block);
+        snprintf(out, LB_TRANSFORM_NAME_BYTES, "%s%shadamard-%zu", before, plus, t->block);
 }
 
 lb_status lb_inputs_create(const lb_config *config, const lb_transform *transform, const lb_format *act,

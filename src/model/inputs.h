@@ -17,13 +17,14 @@
 enum { LB_TRANSFORM_NAME_BYTES = 32 };
 
 /* "none"; "hadamard": a rotation in chunks of the format's group, what is left over in smaller ones;
- * "hadamard-N": in chunks of N, which must divide every layer's input; "hadamard-full": of the whole input.
+ * "hadamard-N": in chunks of N, which must divide every layer's input; "hadamard-full": of the whole input;
+ * "smooth" and "awq": channels rescaled, alone or before a rotation ("smooth+hadamard").
  * A new transform is resolved (lb_transform_resolve) before it is used or named. */
 lb_status lb_transform_parse(const char *name, lb_transform *out, lb_error *err);
 /* Settles "hadamard" for weights of `format`, and checks that every stage's input can be rotated so. */
 lb_status lb_transform_resolve(lb_transform *transform, const lb_format *format, const lb_config *config,
                                lb_error *err);
-/* "none", "hadamard-32", "hadamard-full". */
+/* "none", "hadamard-32", "hadamard-full", "smooth+hadamard-32". */
 void lb_transform_name(const lb_transform *transform, char out[LB_TRANSFORM_NAME_BYTES]);
 
 /* How many numbers the inputs of a stage's layers have. */

@@ -382,6 +382,9 @@ static lb_status read_inputs(lb_weights *weights, const json_t *inputs, lb_error
     lb_transform *t = &weights->transform;
     if (lb_transform_parse(transform, t, err) != LB_OK || lb_format_parse(act, &weights->act, err) != LB_OK)
         return lb_fail_at(err, LB_EFORMAT, "%s", where);
+    if (t->rescale)
+        return lb_fail(err, LB_EFORMAT, "%s: transform \"%s\" is none of inputs: it is folded into weights",
+                       where, transform);
     if (t->by_format)
         return lb_fail(err, LB_EFORMAT, "%s: transform \"%s\" does not say of what size", where, transform);
     t->seed = seed;

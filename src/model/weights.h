@@ -22,12 +22,18 @@ enum { LB_QUANTIZED_VERSION = 2, LB_INPUTS_SINCE_VERSION = 2 };
 /* How layers are rewritten before they are quantized, without changing what they compute (inputs.h). */
 typedef enum lb_transform_kind { LB_TRANSFORM_NONE, LB_TRANSFORM_HADAMARD } lb_transform_kind;
 
+/* How channels are rescaled before that; of it nothing is left to do at run time (transform/rescale.h). */
+typedef enum lb_rescale { LB_RESCALE_NONE, LB_RESCALE_SMOOTH, LB_RESCALE_AWQ } lb_rescale;
+
 typedef struct lb_transform {
     lb_transform_kind kind;
     size_t block; /* numbers that a rotation mixes; 0: a whole row */
     bool by_format; /* the block is that of the format, not yet looked up */
     bool strict; /* the block must divide every row */
     uint64_t seed;
+    lb_rescale rescale;
+    double strength; /* of SmoothQuant, 0..1 */
+    bool clip; /* AWQ: and weights clipped */
 } lb_transform;
 
 typedef struct lb_weights {

@@ -35,7 +35,7 @@ static lb_status check_reach(const lb_recipe *recipe, const char *layer, float l
 {
     const lb_format *ruled = lb_recipe_format(recipe, layer, NULL, NULL);
     const lb_allocation *a = &recipe->allocation;
-    if (recipe->transform.kind != LB_TRANSFORM_NONE)
+    if (recipe->transform.kind != LB_TRANSFORM_NONE || recipe->transform.rescale)
         return LB_OK;
     if (ruled || a->how == LB_ALLOCATE_NONE)
         return lb_check_magnitude(ruled ? ruled : &recipe->format, layer, largest, err);
@@ -80,7 +80,8 @@ lb_status lb_check_values(const lb_weights *weights, const lb_recipe *recipe, co
 {
     LB_TRY(check_outer(weights, err));
     for (size_t layer = 0; layer < weights->config.layers; layer++) {
-        LB_TRY(lb_progress_tell(progress, "checking", 0, 0, err)); /* whether to go on; too short to be shown */
+        LB_TRY(
+            lb_progress_tell(progress, "checking", 0, 0, err)); /* whether to go on; too short to be shown */
         LB_TRY(check_block(weights, recipe, layer, err));
     }
     return LB_OK;

@@ -21,6 +21,11 @@ lb_dtype lb_kept_dtype(const lb_weight *weight, const lb_format *rule)
     }
 }
 
+lb_dtype lb_vector_dtype(const lb_recipe *recipe, const lb_weight *vector)
+{
+    return recipe->transform.rescale == LB_RESCALE_NONE ? lb_kept_dtype(vector, NULL) : LB_DTYPE_F32;
+}
+
 bool lb_outer_matrix(const lb_config *config, size_t index, const char **layer)
 {
     static const char *const layers[] = {"model.embed_tokens", "lm_head"};
@@ -35,11 +40,11 @@ const lb_format *lb_outer_format(const lb_recipe *recipe, const char *layer)
     return lb_recipe_format(recipe, layer, NULL, NULL);
 }
 
-static void count_kept(lb_checkpoint_size *size, const lb_weight *w, const lb_format *rule)
+static void count_kept(lb_checkpoint_size *size, const lb_weight *w, lb_dtype dtype)
 {
     const uint64_t elems = (uint64_t)w->rows * w->cols;
     size->all_weights += elems;
-    size->all_bytes += elems * lb_dtype_block_bytes(lb_kept_dtype(w, rule));
+    size->all_bytes += elems * lb_dtype_block_bytes(dtype);
 }
 
 static lb_status count_matrix(lb_checkpoint_size *size, const lb_weights *weights, const char *layer,
@@ -50,7 +55,7 @@ static lb_status count_matrix(lb_checkpoint_size *size, const lb_weights *weight
     snprintf(name, sizeof name, "%s.weight", layer);
     LB_TRY(lb_weights_find(weights, name, rows, cols, &w, err));
     if (!format || lb_format_is_float(format)) {
-        count_kept(size, &w, format);
+        count_kept(size, &w, lb_kept_dtype(&w, format));
         return LB_OK;
     }
     const uint64_t bytes = lb_format_tensor_bytes(format, rows, cols);
@@ -61,12 +66,13 @@ static lb_status count_matrix(lb_checkpoint_size *size, const lb_weights *weight
     return LB_OK;
 }
 
-static lb_status count_vector(lb_checkpoint_size *size, const lb_weights *weights, const char *name, size_t n,
-                              lb_error *err)
+/* A vector of a block; without a recipe, one outside. */
+static lb_status count_vector(lb_checkpoint_size *size, const lb_weights *weights, const lb_recipe *recipe,
+                              const char *name, size_t n, lb_error *err)
 {
     lb_weight w;
     LB_TRY(lb_weights_find(weights, name, 1, n, &w, err));
-    count_kept(size, &w, NULL);
+    count_kept(size, &w, recipe ? lb_vector_dtype(recipe, &w) : lb_kept_dtype(&w, NULL));
     return LB_OK;
 }
 
@@ -113,7 +119,7 @@ lb_status lb_quantized_size(const lb_weights *weights, const lb_recipe *recipe, 
     LB_TRY(check_rules(weights, recipe, err));
     for (size_t i = 0; lb_outer_matrix(c, i, &layer); i++)
         LB_TRY(count_matrix(&size, weights, layer, c->vocab, c->hidden, lb_outer_format(recipe, layer), err));
-    LB_TRY(count_vector(&size, weights, "model.norm.weight", c->hidden, err));
+    LB_TRY(count_vector(&size, weights, NULL, "model.norm.weight", c->hidden, err));
     for (size_t l = 0; l < c->layers; l++) {
         for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
             size_t rows, cols;
@@ -122,7 +128,7 @@ lb_status lb_quantized_size(const lb_weights *weights, const lb_recipe *recipe, 
             LB_TRY(count_matrix(&size, weights, name, rows, cols, lb_recipe_layer(recipe, l, which), err));
         }
         for (size_t i = 0; lb_block_vector(c, l, i, name, sizeof name, &n); i++)
-            LB_TRY(count_vector(&size, weights, name, n, err));
+            LB_TRY(count_vector(&size, weights, recipe, name, n, err));
     }
     *out = size;
     return LB_OK;

@@ -11,6 +11,9 @@
  * block types matrices become F16 and vectors F32. A float format from a rule decides otherwise. */
 lb_dtype lb_kept_dtype(const lb_weight *weight, const lb_format *rule);
 
+/* The type of a block's norm or bias: a transform that divides it by factors leaves numbers for F32. */
+lb_dtype lb_vector_dtype(const lb_recipe *recipe, const lb_weight *vector);
+
 /* Matrices outside the blocks: 0 is the embedding, 1 the head where it is not tied. */
 bool lb_outer_matrix(const lb_config *config, size_t index, const char **layer);
 

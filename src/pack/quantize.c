@@ -52,7 +52,9 @@ void lb_quantize_options_init(lb_quantize_options *options)
                                      .candidates = "int2-g128,int3-g128,int4-g128,int8-g128",
                                      .allocate = "fisher",
                                      .sensitivity_samples = 32,
-                                     .sensitivity_seqlen = 256};
+                                     .sensitivity_seqlen = 256,
+                                     .smooth = 0.5,
+                                     .clip = true};
 }
 
 typedef struct job {
@@ -140,6 +142,9 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     if (o->act)
         LB_TRY(lb_format_parse(o->act, &out->act, err));
     LB_TRY(lb_transform_parse(o->transform, &out->transform, err));
+    if (!(o->smooth >= 0.0 && o->smooth <= 1.0))
+        return lb_fail(err, LB_EINVAL, "smoothing strength %g is outside 0 to 1", o->smooth);
+    out->transform.strength = o->smooth;
     if (o->seed > INT64_MAX)
         return lb_fail(err, LB_EINVAL, "the seed %llu is more than the %lld that a checkpoint can record",
                        (unsigned long long)o->seed, (long long)INT64_MAX);
@@ -149,6 +154,9 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     if (strcmp(o->fit, "search") != 0 && strcmp(o->fit, "range") != 0)
         return lb_fail(err, LB_EINVAL, "fit \"%.40s\" is not known: there are search, range", o->fit);
     out->fit = strcmp(o->fit, "search") == 0 ? LB_FIT_SEARCH : LB_FIT_RANGE;
+    /* A search of scales has done what clipping does, and learned rounding does it better. */
+    out->transform.clip =
+        out->transform.clip && o->clip && out->fit == LB_FIT_RANGE && !out->method->reconstruct;
     if (!(o->damp >= 0.0 && o->damp <= 10.0))
         return lb_fail(err, LB_EINVAL, "damping %g is outside 0 to 10", o->damp);
     if (o->samples > 1000000 || o->seqlen > 1000000)
@@ -165,7 +173,8 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     LB_TRY(make_tuning(o, &out->tuning, err));
     LB_TRY(make_alternation(o, &out->alternation, err));
     LB_TRY(make_polish(o, &out->polish, err));
-    const bool calibrates = out->method->needs_calibration || o->calibration || o->polish_steps > 0;
+    const bool calibrates = out->method->needs_calibration || out->transform.rescale != LB_RESCALE_NONE ||
+                            o->calibration || o->polish_steps > 0;
     if (calibrates && (o->samples == 0 || o->seqlen < 2))
         return lb_fail(err, LB_EINVAL, "calibration wants at least 1 sample of 2 tokens, got %zu of %zu",
                        o->samples, o->seqlen);
@@ -206,7 +215,8 @@ static lb_status check_polish_samples(const job *j, lb_error *err)
 {
     if (j->recipe.polish.steps == 0 || j->samples.count >= 2)
         return LB_OK;
-    return lb_fail(err, LB_EINVAL, "polishing wants at least 2 calibration samples, got %zu", j->samples.count);
+    return lb_fail(err, LB_EINVAL, "polishing wants at least 2 calibration samples, got %zu",
+                   j->samples.count);
 }
 
 /* Before the work: whether the method can do what the recipe may ask of it. */

@@ -261,24 +261,38 @@ static lb_status add_layer(lb_shard *shard, const lb_quantized_dir *dir, const l
     snprintf(name, sizeof name, "%s.weight", layer->name);
     LB_TRY(lb_weights_find(weights, name, layer->rows, layer->cols, &w, err));
     const lb_dtype dtype = lb_kept_dtype(&w, &layer->format);
-    if (dir->recipe->transform.kind != LB_TRANSFORM_NONE) /* its input is transformed as its neighbours' is */
+    const lb_transform *t = &dir->recipe->transform;
+    if (t->kind != LB_TRANSFORM_NONE || t->rescale) /* its input is transformed as its neighbours' is */
         return lb_shard_add_values(shard, &w, layer->w, dtype, err);
     return lb_shard_add_float(shard, &w, dtype, err);
 }
 
-static lb_status commit_block(void *self, size_t layer, const lb_layer *layers, size_t count, lb_error *err)
+/* A norm or bias of a block, of which the transform may have made `values`. */
+static lb_status add_block_vector(lb_shard *shard, const lb_quantized_dir *dir, const char *name, size_t n,
+                                  const float *values, lb_error *err)
+{
+    lb_weight w;
+    if (!dir->recipe->transform.rescale)
+        return add_vector(shard, dir->weights, name, n, err);
+    LB_TRY(lb_weights_find(dir->weights, name, 1, n, &w, err));
+    return lb_shard_add_values(shard, &w, values, lb_vector_dtype(dir->recipe, &w), err);
+}
+
+static lb_status commit_block(void *self, size_t layer, const lb_layer *layers, size_t count,
+                              const lb_block *block, lb_error *err)
 {
     const lb_quantized_dir *dir = self;
     lb_shard shard = {0};
     lb_status st = LB_OK;
     char name[128], *path = shard_path(dir, layer);
+    const lb_config *config = &dir->weights->config;
     size_t n;
     if (!path)
         return no_memory(err);
     for (size_t i = 0; i < count; i++)
         LB_GO(add_layer(&shard, dir, &layers[i], err));
-    for (size_t i = 0; lb_block_vector(&dir->weights->config, layer, i, name, sizeof name, &n); i++)
-        LB_GO(add_vector(&shard, dir->weights, name, n, err));
+    for (size_t i = 0; lb_block_vector(config, layer, i, name, sizeof name, &n); i++)
+        LB_GO(add_block_vector(&shard, dir, name, n, lb_block_vector_values(config, block, i), err));
     LB_GO(save_errors(dir, layer, layers, count, err)); /* first: the shard is what says "finished" */
     LB_GO(lb_shard_write(&shard, path, err));
 done:
@@ -287,7 +301,37 @@ done:
     return st;
 }
 
-static lb_status restore_block(void *self, size_t layer, lb_layer *layers, size_t count, lb_error *err)
+static lb_status read_floats(const lb_tensor_set *set, const char *path, const char *name, size_t rows,
+                             size_t cols, float *out, lb_error *err)
+{
+    const lb_tensor *t = lb_tensor_find(set, name);
+    if (!t || lb_tensor_rows(t) != rows || lb_tensor_cols(t) != cols)
+        return lb_fail(err, LB_EFORMAT, "%s: tensor %s is not what the recipe would have written", path,
+                       name);
+    return lb_tensor_read(t, 0, rows, out, err);
+}
+
+/* All of a block that has no codes. */
+static lb_status restore_floats(const lb_quantized_dir *dir, size_t layer, const lb_tensor_set *set,
+                                const char *path, const lb_layer *layers, size_t count, lb_block *block,
+                                lb_error *err)
+{
+    const lb_config *config = &dir->weights->config;
+    char name[160];
+    size_t n;
+    for (size_t i = 0; i < count; i++) {
+        if (!lb_format_is_float(&layers[i].format))
+            continue;
+        snprintf(name, sizeof name, "%s.weight", layers[i].name);
+        LB_TRY(read_floats(set, path, name, layers[i].rows, layers[i].cols, block->linear[i].dense, err));
+    }
+    for (size_t i = 0; lb_block_vector(config, layer, i, name, sizeof name, &n); i++)
+        LB_TRY(read_floats(set, path, name, 1, n, lb_block_vector_values(config, block, i), err));
+    return LB_OK;
+}
+
+static lb_status restore_block(void *self, size_t layer, lb_layer *layers, size_t count, lb_block *block,
+                               lb_error *err)
 {
     const lb_quantized_dir *dir = self;
     lb_tensor_set set = {0};
@@ -307,6 +351,8 @@ static lb_status restore_block(void *self, size_t layer, lb_layer *layers, size_
         LB_GO(lb_shard_unpack(&set, path, &layers[i], err));
         layers[i].relative_error = json_number_value(json_object_get(errors, layers[i].name));
     }
+    if (block)
+        LB_GO(restore_floats(dir, layer, &set, path, layers, count, block, err));
 done:
     json_decref(errors);
     lb_tensor_set_free(&set);
@@ -481,7 +527,9 @@ static json_t *describe_inputs(const lb_recipe *recipe)
     json_t *inputs = json_object();
     int failed = inputs == NULL;
     if (recipe->transform.kind != LB_TRANSFORM_NONE) {
-        lb_transform_name(&recipe->transform, transform);
+        lb_transform rotation = recipe->transform; /* what rescales has been folded into the weights */
+        rotation.rescale = LB_RESCALE_NONE;
+        lb_transform_name(&rotation, transform);
         failed |= json_object_set_new(inputs, "transform", json_string(transform));
         failed |= json_object_set_new(inputs, "seed", json_integer((json_int_t)recipe->transform.seed));
     }

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/thread.h"
 #include "calibrate/channel_squares.h"
+#include "quantize/awq.h"
 #include "quantize/magnitude.h"
 #include "quantize/polish.h"
 #include "quantize/streams.h"
@@ -18,6 +19,7 @@ typedef struct run {
     const lb_pipeline *p;
     const lb_config *config;
     lb_streams streams;
+    lb_rescaling rescaling; /* of the block at hand, where the transform rescales */
     lb_stage_times *times;
     char label[48];
 } run;
@@ -124,16 +126,16 @@ static lb_status find_error(lb_layer *l, const lb_hessian *h, const float *w, co
         l->name, l->format.name, l->name);
 }
 
-/* Replaces the layer's weights by their rounded values and notes what that does to its output. */
-static lb_status put_in_place(lb_layer *l, const lb_hessian *h, lb_error *err)
+/* Replaces the layer's weights by their rounded values and notes what that does to the output of the `original`. */
+static lb_status put_in_place(lb_layer *l, const float *original, const lb_hessian *h, lb_error *err)
 {
     const size_t n = l->rows * l->cols;
     float *rounded;
     LB_TRY(lb_alloc_array(&rounded, n, sizeof *rounded, l->name, err));
     decode_layer(l, rounded);
     for (size_t i = 0; i < n; i++)
-        rounded[i] = l->w[i] - rounded[i];
-    const lb_status st = find_error(l, h, l->w, rounded, err);
+        rounded[i] = original[i] - rounded[i];
+    const lb_status st = find_error(l, h, original, rounded, err);
     decode_layer(l, l->w);
     lb_free(rounded);
     return st;
@@ -172,7 +174,10 @@ static lb_status quantize_stage(run *r, unsigned stage, lb_layer *layers, bool r
         LB_GO(r->p->recipe->method->quantize(r->p->recipe, measured ? &h : NULL, group, count, err));
     for (size_t i = 0; i < count; i++) {
         const double known = chosen[i]->relative_error;
-        LB_GO(put_in_place(chosen[i], measured ? &h : NULL, err));
+        const float *original = has_calibration(r)
+                                    ? r->streams.original.block.linear[chosen[i] - layers].dense
+                                    : chosen[i]->w; /* which a transform may have clipped */
+        LB_GO(put_in_place(chosen[i], original, measured ? &h : NULL, err));
         if (restored)
             chosen[i]->relative_error = known;
     }
@@ -202,18 +207,69 @@ static lb_status check_magnitude(const lb_layer *l, lb_error *err)
     return lb_check_magnitude(&l->format, l->name, largest, err);
 }
 
-static lb_status load_rotated(const run *r, size_t index, lb_stream *s, lb_error *err)
+static lb_status load_block(const run *r, size_t index, lb_stream *s, lb_error *err)
 {
-    LB_TRY(lb_block_load(r->p->weights, index, LB_LOAD_FLOAT, &s->block, err));
+    return lb_block_load(r->p->weights, index, LB_LOAD_FLOAT, &s->block, err);
+}
+
+/* A block as it was loaded -> as the recipe's transform rewrites it. */
+static lb_status transform_block(const run *r, lb_stream *s, lb_error *err)
+{
+    LB_TRY(lb_block_rescale(r->config, &r->rescaling, &s->block, err));
     return lb_block_rotate(r->p->kernels, &s->inputs, &s->block, err);
 }
 
-/* Weights of both streams, and room for codes and params. */
-static lb_status open_block(run *r, size_t index, lb_layer *layers, lb_error *err)
+/* The original stream, which is about to enter the block, for whoever goes by it. */
+static lb_channel_scaler channel_scaler(run *r, const lb_layer *layers)
 {
-    LB_TRY(load_rotated(r, index, &r->streams.quantized, err));
+    lb_streams *s = &r->streams;
+    return (lb_channel_scaler){.kernels = r->p->kernels,
+                               .config = r->config,
+                               .rope = &s->rope,
+                               .recipe = r->p->recipe,
+                               .block = &s->original.block,
+                               .layers = layers,
+                               .x = s->original.x,
+                               .sequences = r->p->samples->count,
+                               .length = r->p->samples->length,
+                               .chunk_sequences = s->chunk_sequences,
+                               .ws = &s->original.ws,
+                               .label = r->label,
+                               .progress = &r->p->progress};
+}
+
+static lb_status choose_scales(run *r, const lb_layer *layers, lb_error *err)
+{
+    const lb_channel_scaler job = channel_scaler(r, layers);
+    const double start = lb_now();
+    lb_rescaling_free(&r->rescaling);
+    const lb_status st = lb_channel_scales_choose(&job, &r->rescaling, err);
+    r->times->capture += lb_now() - start;
+    return st;
+}
+
+static lb_status clip_weights(run *r, const lb_layer *layers, lb_error *err)
+{
+    const lb_channel_scaler job = channel_scaler(r, layers);
+    const double start = lb_now();
+    const lb_status st = lb_awq_clip(&job, &r->streams.quantized.block, err);
+    r->times->capture += lb_now() - start;
+    return st;
+}
+
+/* Weights of both streams, and room for codes and params. */
+static lb_status open_block(run *r, size_t index, lb_layer *layers, bool restored, lb_error *err)
+{
+    LB_TRY(load_block(r, index, &r->streams.quantized, err));
     if (has_calibration(r))
-        LB_TRY(load_rotated(r, index, &r->streams.original, err));
+        LB_TRY(load_block(r, index, &r->streams.original, err));
+    if (r->p->recipe->transform.rescale != LB_RESCALE_NONE)
+        LB_TRY(choose_scales(r, layers, err));
+    LB_TRY(transform_block(r, &r->streams.quantized, err));
+    if (has_calibration(r))
+        LB_TRY(transform_block(r, &r->streams.original, err));
+    if (r->p->recipe->transform.clip && !restored)
+        LB_TRY(clip_weights(r, layers, err));
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         lb_layer *l = &layers[which];
         l->w = r->streams.quantized.block.linear[which].dense;
@@ -311,7 +367,8 @@ static lb_status find_errors(run *r, size_t index, lb_layer *layers, const error
                              lb_error *err)
 {
     lb_block *original = &r->streams.original.block;
-    LB_TRY(load_rotated(r, index, &r->streams.original, err));
+    LB_TRY(load_block(r, index, &r->streams.original, err));
+    LB_TRY(transform_block(r, &r->streams.original, err));
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         lb_layer *l = &layers[which];
         const float *w = original->linear[which].dense;
@@ -356,9 +413,9 @@ static lb_status quantize_block(run *r, size_t index, lb_layer *layers, lb_block
     double start = lb_now();
     lb_status st = LB_OK;
     *report = (lb_block_report){.output_error = NAN};
-    LB_GO(open_block(r, index, layers, err));
+    LB_GO(open_block(r, index, layers, restored, err));
     if (restored)
-        LB_GO(r->p->sink.restore(r->p->sink.self, index, layers, LB_BLOCK_LINEARS, err));
+        LB_GO(r->p->sink.restore(r->p->sink.self, index, layers, LB_BLOCK_LINEARS, NULL, err));
     r->times->load += lb_now() - start;
     if (reconstructs(r)) {
         LB_GO(reconstruct_block(r, index, layers, restored, err));
@@ -373,7 +430,8 @@ static lb_status quantize_block(run *r, size_t index, lb_layer *layers, lb_block
         report->output_error = output_error(r);
     start = lb_now();
     if (!restored)
-        LB_GO(r->p->sink.commit(r->p->sink.self, index, layers, LB_BLOCK_LINEARS, err));
+        LB_GO(r->p->sink.commit(r->p->sink.self, index, layers, LB_BLOCK_LINEARS, &r->streams.quantized.block,
+                                err));
     r->times->write += lb_now() - start;
 done:
     close_block(r, layers);
@@ -384,11 +442,17 @@ done:
 static lb_status recommit_block(run *r, size_t index, lb_layer *layers, lb_error *err)
 {
     const lb_sink *sink = &r->p->sink;
+    lb_block *block = &r->streams.quantized.block;
     lb_status st = LB_OK;
-    LB_GO(open_block(r, index, layers, err));
-    LB_GO(sink->restore(sink->self, index, layers, LB_BLOCK_LINEARS, err));
+    LB_GO(lb_block_load(r->p->weights, index, LB_LOAD_FLOAT, block, err));
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
+        layers[which].w = block->linear[which].dense;
+        if (!lb_format_is_float(&layers[which].format))
+            LB_GO(alloc_layer(&layers[which], err));
+    }
+    LB_GO(sink->restore(sink->self, index, layers, LB_BLOCK_LINEARS, block, err));
     LB_GO(sink->restore_learned(sink->self, index, layers, LB_BLOCK_LINEARS, err));
-    st = sink->commit(sink->self, index, layers, LB_BLOCK_LINEARS, err);
+    st = sink->commit(sink->self, index, layers, LB_BLOCK_LINEARS, block, err);
 done:
     close_block(r, layers);
     return st;
@@ -469,6 +533,7 @@ lb_status lb_pipeline_run(const lb_pipeline *pipeline, lb_layer *layers, lb_bloc
     st = lb_progress_tell(&pipeline->progress, r.label, r.config->layers, r.config->layers, err);
 done:
     lb_streams_free(&r.streams);
+    lb_rescaling_free(&r.rescaling);
     return st;
 }
 
@@ -478,6 +543,8 @@ size_t lb_pipeline_memory(const lb_config *c, const lb_recipe *recipe, size_t sa
     const size_t linear = c->hidden * (2 * q + 2 * c->kv_heads * c->head_dim + 3 * c->ffn);
     /* one block: floats twice, codes, and the largest layer's rounded copy and error products */
     size_t bytes = linear * 9 + 3 * c->ffn * c->hidden * sizeof(float);
+    if (recipe->transform.rescale != LB_RESCALE_NONE)
+        bytes += (2048 + seqlen) * c->hidden * sizeof(float); /* a chunk's activations */
     if (samples > 0) {
         bytes += lb_streams_bytes(c, samples, seqlen) + widest * widest * sizeof(float);
         if (recipe->method->needs_hessian)

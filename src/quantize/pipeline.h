@@ -30,10 +30,13 @@ typedef struct lb_sink {
     void *self;
     /* Whether `layer` is finished already. */
     bool (*has)(void *self, size_t layer);
-    /* Fills codes and params (allocated by the caller) and relative_error of the layers of a block. */
-    lb_status (*restore)(void *self, size_t layer, lb_layer *layers, size_t count, lb_error *err);
-    /* Makes a block durable. */
-    lb_status (*commit)(void *self, size_t layer, const lb_layer *layers, size_t count, lb_error *err);
+    /* Fills codes and params (allocated by the caller) and relative_error of the layers of a block; and of `block`,
+     * unless that is NULL, norms, biases and the weights of layers that stay float, as they were made durable. */
+    lb_status (*restore)(void *self, size_t layer, lb_layer *layers, size_t count, lb_block *block,
+                         lb_error *err);
+    /* Makes a block durable: its layers, and of `block` norms and biases, which a transform may have changed. */
+    lb_status (*commit)(void *self, size_t layer, const lb_layer *layers, size_t count, const lb_block *block,
+                        lb_error *err);
     /* The same of params that were learned when all blocks were finished (polish.h), of the layers that have them
      * allocated. They lie beside their block, which stays as it was committed, until all are there. */
     bool (*has_learned)(void *self, size_t layer);

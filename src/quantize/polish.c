@@ -10,7 +10,6 @@
 #include "base/thread.h"
 #include "formats/linear_format.h"
 #include "model/model_grad.h"
-#include "transform/rotate.h"
 
 enum { ROWS_PER_CHUNK = 8, CHECKS = 4 };
 
@@ -84,9 +83,9 @@ static void release_block(polishing *p)
     }
 }
 
-/* Codes of a block instead of those of the one before; params too where there are none, which are those that it was
+/* Codes of a block, and its `floats` unless NULL, instead of those of the one before; params too where there are none, which are those that it was
  * stored with. */
-static lb_status restore_block(polishing *p, size_t block, lb_error *err)
+static lb_status restore_block(polishing *p, size_t block, lb_block *floats, lb_error *err)
 {
     release_block(p);
     p->loaded = block;
@@ -104,7 +103,7 @@ static lb_status restore_block(polishing *p, size_t block, lb_error *err)
         LB_GO(lb_alloc_array(&l->codes, l->rows, l->cols, l->name, err));
         LB_GO(lb_alloc_array(&l->params, l->rows, params_of_row(l) * sizeof *l->params, l->name, err));
     }
-    LB_GO(p->job->sink->restore(p->job->sink->self, block, stored, LB_BLOCK_LINEARS, err));
+    LB_GO(p->job->sink->restore(p->job->sink->self, block, stored, LB_BLOCK_LINEARS, floats, err));
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         lb_layer *l = &layers[which];
         l->codes = stored[which].codes;
@@ -146,8 +145,7 @@ static lb_status load_block(void *self, size_t index, lb_block *out, lb_error *e
     lb_layer *layers = p->layers + index * LB_BLOCK_LINEARS;
     lb_status st = LB_OK;
     LB_TRY(lb_block_load(p->job->weights, index, LB_LOAD_FLOAT, out, err));
-    LB_GO(lb_block_rotate(p->job->kernels, &p->inputs, out, err));
-    LB_GO(restore_block(p, index, err));
+    LB_GO(restore_block(p, index, out, err));
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         layer_job j = {.layer = &layers[which], .out = out->linear[which].dense};
         if (layers[which].codes)
@@ -406,7 +404,7 @@ static lb_status make_room(polishing *p, lb_error *err)
     LB_TRY(lb_alloc_array(&p->teacher, p->batch * s->length, p->config->hidden * sizeof *p->teacher,
                           "mini-batch", err));
     for (size_t i = 0; i < blocks; i++) {
-        LB_TRY(restore_block(p, i, err));
+        LB_TRY(restore_block(p, i, NULL, err));
         for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
             LB_TRY(begin_layer(&p->layers[i * LB_BLOCK_LINEARS + which],
                                &p->learned[i * LB_BLOCK_LINEARS + which], err));

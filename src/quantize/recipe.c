@@ -251,11 +251,15 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
                                                 recipe->polish.lr));
     if (!lb_format_keeps(&recipe->act))
         failed |= json_object_set_new(json, "act", json_string(recipe->act.name));
-    if (recipe->transform.kind != LB_TRANSFORM_NONE) {
+    if (recipe->transform.kind != LB_TRANSFORM_NONE || recipe->transform.rescale) {
         char name[LB_TRANSFORM_NAME_BYTES];
         lb_transform_name(&recipe->transform, name);
         failed |= json_object_set_new(json, "transform", json_string(name));
     }
+    if (recipe->transform.rescale == LB_RESCALE_SMOOTH)
+        failed |= json_object_set_new(json, "smooth", json_real(recipe->transform.strength));
+    if (recipe->transform.rescale == LB_RESCALE_AWQ)
+        failed |= json_object_set_new(json, "clip", json_boolean(recipe->transform.clip));
     if (recipe->allocation.how != LB_ALLOCATE_NONE)
         failed |= json_object_set_new(json, "allocation", allocation_json(&recipe->allocation));
     if (recipe->rule_count) {

@@ -163,6 +163,51 @@ static void float_layers_are_stored_rotated(void **state)
     assert_true(must_evaluate(&o).kl_mean < 1e-9);
 }
 
+/* Rescaled channels leave nothing to do at run time: a checkpoint of float layers is the model, whatever reads it. */
+static void rescaled_checkpoints_are_the_model(void **state)
+{
+    (void)state;
+    static const char *const rules[] = {"model.layers.*=f32"};
+    static const char *const transforms[] = {"smooth", "smooth+hadamard"};
+    for (size_t i = 0; i < sizeof transforms / sizeof *transforms; i++) {
+        lb_quantize_options q = small_options(tiny_in_work("plain", &model), in_work("rescaled"));
+        lb_quantize_result result;
+        q.method = "rtn";
+        q.transform = transforms[i];
+        q.smooth = 0.7;
+        q.layer_rules = rules;
+        q.layer_rule_count = 1;
+        must_quantize(&q, &result);
+        assert_non_null(strstr(result.recipe, "\"smooth\":0.7"));
+        assert_non_null(strstr(result.recipe, i ? "\"smooth+hadamard-32\"" : "\"transform\":\"smooth\""));
+        lb_quantize_result_free(&result);
+        lb_eval_options o = options_for(q.output);
+        o.against = q.model;
+        assert_true(must_evaluate(&o).kl_mean < 1e-9);
+        scratch_remove(q.output);
+    }
+    /* Clipping goes with ranges, and not with methods that learn it. */
+    for (int i = 0; i < 4; i++) {
+        lb_quantize_options q = small_options(tiny_in_work("plain", &model), NULL);
+        lb_quantize_result result;
+        q.transform = "awq";
+        q.dry_run = true;
+        q.method = i == 1 ? "signround" : "rtn";
+        q.fit = i == 2 ? "search" : "range";
+        q.clip = i != 3;
+        must_quantize(&q, &result);
+        assert_non_null(strstr(result.recipe, i == 0 ? "\"clip\":true" : "\"clip\":false"));
+        lb_quantize_result_free(&result);
+    }
+    lb_eval_options o = options_for(tiny_in_work("plain", &model));
+    o.cast = (lb_cast){.weights = "int4-g32", .transform = "smooth"};
+    must_refuse_eval(&o, LB_EINVAL, "transform smooth wants calibration");
+    lb_quantize_options q = small_options(o.model, in_work("refused"));
+    q.transform = "smooth";
+    q.smooth = 1.5;
+    must_refuse(&q, LB_EINVAL, "smoothing strength 1.5 is outside 0 to 1");
+}
+
 static void several_casts_are_as_each_alone(void **state)
 {
     (void)state;
@@ -284,6 +329,7 @@ int main(void)
         cmocka_unit_test(a_rotation_alone_changes_nothing),
         cmocka_unit_test(methods_work_on_rotated_layers),
         cmocka_unit_test(float_layers_are_stored_rotated),
+        cmocka_unit_test(rescaled_checkpoints_are_the_model),
         cmocka_unit_test(several_casts_are_as_each_alone),
         cmocka_unit_test(rotations_that_do_not_fit_are_refused),
         cmocka_unit_test(activations_that_are_no_numbers_are_noticed),

@@ -104,9 +104,11 @@ static size_t param_count(const lb_layer *l)
     return l->rows * lb_format_groups(&l->format, l->cols) * l->format.params;
 }
 
-static lb_status commit(void *self, size_t layer, const lb_layer *layers, size_t count, lb_error *err)
+static lb_status commit(void *self, size_t layer, const lb_layer *layers, size_t count, const lb_block *block,
+                        lb_error *err)
 {
     (void)self;
+    (void)block;
     (void)err;
     for (size_t i = 0; i < count; i++) {
         const lb_layer *l = &layers[i];
@@ -122,8 +124,10 @@ static lb_status commit(void *self, size_t layer, const lb_layer *layers, size_t
     return LB_OK;
 }
 
-static lb_status restore(void *self, size_t layer, lb_layer *layers, size_t count, lb_error *err)
+static lb_status restore(void *self, size_t layer, lb_layer *layers, size_t count, lb_block *block,
+                         lb_error *err)
 {
+    (void)block; /* nobody asks for it here */
     (void)self;
     (void)err;
     for (size_t i = 0; i < count; i++) {

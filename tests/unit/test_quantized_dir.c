@@ -122,6 +122,43 @@ static void every_interruption_can_be_resumed(void **state)
     }
 }
 
+/* Factors of channels are found again, not stored: those of a block that was finished too. */
+static void rescaled_runs_can_be_resumed(void **state)
+{
+    (void)state;
+    static const char *const transforms[] = {"smooth", "smooth+hadamard", "awq+hadamard"};
+    for (size_t i = 0; i < sizeof transforms / sizeof *transforms; i++) {
+        const char *whole = in_work("rescaled"), *output = in_work("rescaled_stopped");
+        lb_quantize_options o = case_options(whole);
+        lb_quantize_result want, got;
+        lb_error err;
+        o.transform = transforms[i];
+        o.act = "int8-row";
+        o.method = i == 0 ? "gptq" : i == 1 ? "signround" : "rtn";
+        o.fit = i == 2 ? "range" : "search";
+        must_quantize(&o, &want);
+        o.output = output;
+        for (size_t blocks = 0; blocks < 2; blocks++) {
+            stopper s = {0};
+            o.progress = (lb_progress){stop_sometime, &s};
+            while (s.blocks_done < blocks + 1) {
+                s = (stopper){.stop_at = s.asked + 1};
+                assert_int_equal(lb_quantize(&o, &got, &err), LB_ECANCELED);
+                o.resume = true;
+            }
+        }
+        o.progress = (lb_progress){0};
+        must_quantize(&o, &got);
+        assert_int_equal(got.resumed_blocks, 2);
+        scratch_same(output, whole);
+        same_report(&got, &want);
+        lb_quantize_result_free(&got);
+        lb_quantize_result_free(&want);
+        scratch_remove(output);
+        scratch_remove(whole);
+    }
+}
+
 /* A run can be interrupted, resumed, and interrupted again. */
 static void resumed_runs_can_be_interrupted(void **state)
 {
@@ -478,6 +515,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_interruption_can_be_resumed),
+        cmocka_unit_test(rescaled_runs_can_be_resumed),
         cmocka_unit_test(resumed_runs_can_be_interrupted),
         cmocka_unit_test(what_a_killed_write_leaves_behind_is_overwritten),
         cmocka_unit_test(another_run_is_not_resumed),
