@@ -64,7 +64,7 @@ static inline size_t params_of(const lb_layer *l)
     return l->rows * params_of_row(l);
 }
 
-/* ---- Where blocks go --------------------------------------------------------------------------------------- */
+/* ---- Where blocks go ----------------------------------------------------------------------------------- */
 
 static inline bool has(void *self, size_t block)
 {
@@ -193,7 +193,7 @@ static inline int ask(void *user, const char *stage, size_t done, size_t total)
     return ++t->asked == t->stop_at;
 }
 
-/* ---- Runs --------------------------------------------------------------------------------------------------- */
+/* ---- Runs ---------------------------------------------------------------------------------------------- */
 
 static inline void open_trial(trial *t, const tiny_model_options *options, const char *format, size_t samples)
 {
@@ -305,7 +305,7 @@ static inline void drop(stored *layers)
     }
 }
 
-/* ---- The same in double --------------------------------------------------------------------------------------- */
+/* ---- The same in double -------------------------------------------------------------------------------- */
 
 static inline tiny_tensor *tensor_of(tiny_model *m, size_t i)
 {

@@ -4,7 +4,7 @@
 #define _GNU_SOURCE
 #include "polish_case.h"
 
-/* ---- Steps ----------------------------------------------------------------------------------------------------- */
+/* ---- Steps --------------------------------------------------------------------------------------------- */
 
 /* A coefficient, what a step of the rate 1 is there, and the derivative times that, by differences. */
 typedef struct place {
@@ -104,7 +104,7 @@ static void first_steps_follow_differences(void **state)
         check_first_step(formats[i]);
 }
 
-/* ---- What comes of them -------------------------------------------------------------------------------------- */
+/* ---- What comes of them -------------------------------------------------------------------------------- */
 
 /* Params are floats that storage gives back. */
 static void check_storage(const trial *t)
@@ -260,7 +260,7 @@ static void rotated_and_rounded_inputs(void **state)
     }
 }
 
-/* ---- Runs that do not go through -------------------------------------------------------------------------------- */
+/* ---- Runs that do not go through ----------------------------------------------------------------------- */
 
 /* All learned files there: they are taken; one missing: all is learned again. Blocks may have been committed anew
  * or not. */
@@ -363,7 +363,7 @@ static void too_little_to_learn_from_is_refused(void **state)
     close_trial(&t);
 }
 
-/* ---- Memory --------------------------------------------------------------------------------------------------------- */
+/* ---- Memory -------------------------------------------------------------------------------------------- */
 
 /* What is in use whenever progress is told is no more than was foretold, and not much less. */
 static void memory_is_foretold(void **state)
