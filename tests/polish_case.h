@@ -72,7 +72,7 @@ static inline size_t params_of(const lb_layer *l)
     return l->rows * params_of_row(l);
 }
 
-/* ---- Where blocks go --------------------------------------------------------------------------------------- */
+/* ---- Where blocks go ----------------------------------------------------------------------------------- */
 
 static inline bool has(void *self, size_t block)
 {
@@ -225,26 +225,34 @@ static inline int ask(void *user, const char *stage, size_t done, size_t total)
     return ++t->asked == t->stop_at;
 }
 
-/* ---- Runs --------------------------------------------------------------------------------------------------- */
+/* ---- Runs ---------------------------------------------------------------------------------------------- */
+
+/* As the original is now. */
+static inline void reopen(trial *t)
+{
+    lb_error err;
+    char *folder = scratch_make("lb_polish");
+    lb_weights_close(t->weights);
+    assert_int_equal(tiny_model_save(folder, t->made), 0);
+    ok(lb_weights_open(folder, &t->weights, &err), &err);
+    scratch_remove(folder);
+    free(folder);
+    for (size_t s = 0; s < t->samples.count; s++)
+        reference_logits(t->made, t->ids + s * LENGTH, LENGTH, t->teacher + s * LENGTH * VOCAB);
+}
 
 static inline void open_trial(trial *t, const tiny_model_options *options, const char *format, size_t samples)
 {
     lb_error err;
     lb_rng rng;
-    char *folder = scratch_make("lb_polish");
     *t = (trial){.made = must(tiny_model_make(options))};
-    assert_int_equal(tiny_model_save(folder, t->made), 0);
-    ok(lb_weights_open(folder, &t->weights, &err), &err);
-    scratch_remove(folder);
-    free(folder);
     lb_rng_seed(&rng, 62);
     /* Samples that have much in common, so that what is learned from some serves the others. */
     for (size_t i = 0; i < samples * LENGTH; i++)
         t->ids[i] = i >= LENGTH && i % 4 ? t->ids[i % LENGTH] : (uint32_t)lb_rng_below(&rng, VOCAB);
     t->samples = (lb_samples){.ids = t->ids, .count = samples, .length = LENGTH};
     t->teacher = must(malloc(samples * LENGTH * VOCAB * sizeof *t->teacher));
-    for (size_t s = 0; s < samples; s++)
-        reference_logits(t->made, t->ids + s * LENGTH, LENGTH, t->teacher + s * LENGTH * VOCAB);
+    reopen(t);
     lb_recipe_default(&t->recipe);
     t->recipe.method = &lb_method_rtn;
     t->recipe.polish = (lb_polish_recipe){.steps = 1, .batch = 4, .lr = 0.02};
@@ -340,7 +348,7 @@ static inline void drop(stored *layers)
     }
 }
 
-/* ---- The same in double --------------------------------------------------------------------------------------- */
+/* ---- The same in double -------------------------------------------------------------------------------- */
 
 static inline tiny_tensor *tensor_of(tiny_model *m, size_t i)
 {

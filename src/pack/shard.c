@@ -225,19 +225,21 @@ lb_status lb_shard_add_params(lb_shard *shard, const lb_layer *layer, lb_error *
 }
 
 /* Only what is learned is taken over: codes depend on the rest, and packing on its being in range. */
-static lb_status take_coefficients(const lb_layer *layer, const float *params, const char *path, lb_error *err)
+static lb_status take_coefficients(const lb_layer *layer, const float *params, const char *path,
+                                   lb_error *err)
 {
     const lb_linear_format_ops *linear = layer->format.ops->linear;
     const size_t groups = layer->rows * lb_format_groups(&layer->format, layer->cols);
     for (size_t g = 0; g < groups; g++) {
-        float coefficients[LB_FORMAT_MAX_PARAMS], *own = layer->params + g * layer->format.params;
-        linear->get(&layer->format, params + g * layer->format.params, coefficients);
-        linear->set(&layer->format, coefficients, own);
-        linear->get(&layer->format, own, coefficients);
+        float found[LB_FORMAT_MAX_PARAMS], kept[LB_FORMAT_MAX_PARAMS],
+            *own = layer->params + g * layer->format.params;
+        linear->get(&layer->format, params + g * layer->format.params, found);
+        linear->set(&layer->format, found, own);
+        linear->get(&layer->format, own, kept);
         for (unsigned i = 0; i < linear->count(&layer->format); i++)
-            if (!isfinite(coefficients[i]))
-                return lb_fail(err, LB_EFORMAT, "%s: %s.params holds %g, not a number that can be stored", path,
-                               layer->name, (double)coefficients[i]);
+            if (!(found[i] == kept[i])) /* nor is a NaN */
+                return lb_fail(err, LB_EFORMAT, "%s: %s.params holds %g, which %s cannot store", path,
+                               layer->name, (double)found[i], layer->format.name);
     }
     return LB_OK;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The loss ends against cross-entropy and divergence in double and their differences; and a whole model's gradients, block by
- * block from the end, against differences of a transformer in double. */
+ * The loss ends against cross-entropy and divergence in double and their differences; and a whole model's gradients,
+ * block by block from the end, against differences of a transformer in double. */
 #define _GNU_SOURCE
 #include "near.h"
 

@@ -4,7 +4,7 @@
 #define _GNU_SOURCE
 #include "polish_case.h"
 
-/* ---- Steps ----------------------------------------------------------------------------------------------------- */
+/* ---- Steps --------------------------------------------------------------------------------------------- */
 
 /* A coefficient, what a step of the rate 1 is there, and the derivative times that, by differences. */
 typedef struct place {
@@ -104,7 +104,7 @@ static void first_steps_follow_differences(void **state)
         check_first_step(formats[i]);
 }
 
-/* ---- What comes of them -------------------------------------------------------------------------------------- */
+/* ---- What comes of them -------------------------------------------------------------------------------- */
 
 /* Params are floats that storage gives back. */
 static void check_storage(const trial *t)
@@ -186,6 +186,37 @@ static void add_rule(trial *t, const char *rule)
     ok(lb_recipe_add_rule(&t->recipe, rule, &err), &err);
 }
 
+static void scale_tensors(trial *t, const char *suffix, float factor)
+{
+    for (size_t i = 0; i < t->made->count; i++) {
+        tiny_tensor *tensor = &t->made->tensors[i];
+        for (size_t k = 0;
+             strstr(tensor->name, suffix) && k < (tensor->rows ? tensor->rows : 1) * tensor->cols; k++)
+            tensor->values[k] *= factor;
+    }
+}
+
+/* Values within that floats can just hold: the first long step makes them infinite. */
+static void a_step_out_of_all_bounds_is_taken_back(void **state)
+{
+    (void)state;
+    trial t;
+    open_trial(&t, &small, "int4-g32", 4);
+    scale_tensors(&t, "post_attention_layernorm", 1e14f);
+    scale_tensors(&t, "down_proj", 1e-28f);
+    reopen(&t);
+    add_rule(&t, "*.down_proj=f32");
+    set_polish(&t, 6, 2, 0.01);
+    must_run(&t);
+    assert_true(t.report.after < t.report.before);
+    forget(&t);
+    set_polish(&t, 6, 2, 1e6);
+    must_run(&t);
+    assert_true(t.report.after == t.report.before && t.report.before > 0.0);
+    assert_true(same_params(&t, t.first, t.last));
+    close_trial(&t);
+}
+
 /* Layers that have nothing to learn, alone in a block, or beside others. */
 static void other_formats_are_left_alone(void **state)
 {
@@ -260,7 +291,7 @@ static void rotated_and_rounded_inputs(void **state)
     }
 }
 
-/* ---- Runs that do not go through -------------------------------------------------------------------------------- */
+/* ---- Runs that do not go through ----------------------------------------------------------------------- */
 
 /* All learned files there: they are taken; one missing: all is learned again. Blocks may have been committed anew
  * or not. */
@@ -363,7 +394,7 @@ static void too_little_to_learn_from_is_refused(void **state)
     close_trial(&t);
 }
 
-/* ---- Memory --------------------------------------------------------------------------------------------------------- */
+/* ---- Memory -------------------------------------------------------------------------------------------- */
 
 /* What is in use whenever progress is told is no more than was foretold, and not much less. */
 static void memory_is_foretold(void **state)
@@ -390,11 +421,17 @@ static void memory_is_foretold(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(first_steps_follow_differences),      cmocka_unit_test(predictions_come_closer),
-        cmocka_unit_test(what_is_worse_is_not_kept),           cmocka_unit_test(other_formats_are_left_alone),
-        cmocka_unit_test(the_same_bits_at_any_thread_count),   cmocka_unit_test(rotated_and_rounded_inputs),
-        cmocka_unit_test(interrupted_runs_end_the_same),       cmocka_unit_test(a_run_can_be_stopped),
-        cmocka_unit_test(too_little_to_learn_from_is_refused), cmocka_unit_test(memory_is_foretold),
+        cmocka_unit_test(first_steps_follow_differences),
+        cmocka_unit_test(predictions_come_closer),
+        cmocka_unit_test(what_is_worse_is_not_kept),
+        cmocka_unit_test(a_step_out_of_all_bounds_is_taken_back),
+        cmocka_unit_test(other_formats_are_left_alone),
+        cmocka_unit_test(the_same_bits_at_any_thread_count),
+        cmocka_unit_test(rotated_and_rounded_inputs),
+        cmocka_unit_test(interrupted_runs_end_the_same),
+        cmocka_unit_test(a_run_can_be_stopped),
+        cmocka_unit_test(too_little_to_learn_from_is_refused),
+        cmocka_unit_test(memory_is_foretold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -285,6 +285,72 @@ static void a_damaged_partial_is_refused_and_kept(void **state)
     resume_to_the_same_bytes(o, 1);
 }
 
+/* When all is learned and committed, and only the end is missing. */
+static int stop_at_the_end(void *user, const char *stage, size_t done, size_t total)
+{
+    (void)user;
+    (void)stage;
+    return total > 0 && done == total;
+}
+
+/* What was learned lies in files of its own until the end: of their params only what was learned counts, and nothing
+ * that storage cannot hold. */
+static void a_damaged_file_of_what_was_learned(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t at; /* in the first layer's params: scale, zero, scale, ... */
+        float value;
+        lb_status wanted;
+    } cases[] = {
+        {0, NAN, LB_EFORMAT}, {2, 1e30f, LB_EFORMAT}, {1, NAN, LB_OK}, {3, -1e30f, LB_OK}, {0, 0.0f, LB_OK}};
+    const char *whole = in_work("learned_whole"), *output = in_work("learned"),
+               *file = in_work("learned.partial/lowbit-learned-00002.safetensors");
+    lb_quantize_result result;
+    lb_error err;
+    lb_quantize_options o = case_options(whole);
+    o.method = "rtn";
+    o.format = "int3-g32-asym";
+    o.polish_steps = 2;
+    must_quantize(&o, &result);
+    assert_true(result.kl_before_polish > 0.0 && result.kl_after_polish <= result.kl_before_polish);
+    lb_quantize_result_free(&result);
+    o.output = output;
+    o.progress = (lb_progress){stop_at_the_end, NULL};
+    assert_int_equal(lb_quantize(&o, &result, &err), LB_ECANCELED);
+    o.progress = (lb_progress){0};
+    o.resume = true;
+    size_t size;
+    uint64_t header;
+    char *bytes = scratch_read(file, &size);
+    assert_non_null(bytes);
+    memcpy(&header, bytes, sizeof header);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *spoilt = malloc(size);
+        assert_non_null(spoilt);
+        memcpy(spoilt, bytes, size);
+        memcpy(spoilt + sizeof header + header + 4 * cases[i].at, &cases[i].value, sizeof(float));
+        scratch_write(file, spoilt, size);
+        free(spoilt);
+        if (cases[i].wanted == LB_OK) {
+            o.progress = (lb_progress){stop_at_the_end, NULL};
+            assert_int_equal(lb_quantize(&o, &result, &err), LB_ECANCELED);
+            o.progress = (lb_progress){0};
+        } else {
+            must_refuse(&o, cases[i].wanted, "lowbit-learned-00002.safetensors: model.layers.1.self_attn.");
+        }
+    }
+    scratch_write(file, bytes, size / 2);
+    must_refuse(&o, LB_EFORMAT, "lowbit-learned-00002.safetensors");
+    scratch_write(file, bytes, size);
+    free(bytes);
+    must_quantize(&o, &result);
+    assert_true(isnan(result.kl_before_polish) && isnan(result.kl_after_polish));
+    assert_int_equal(result.resumed_blocks, 3);
+    lb_quantize_result_free(&result);
+    scratch_same(whole, output);
+}
+
 static void a_folder_of_somebody_else_is_left_alone(void **state)
 {
     (void)state;
@@ -520,6 +586,7 @@ int main(void)
         cmocka_unit_test(what_a_killed_write_leaves_behind_is_overwritten),
         cmocka_unit_test(another_run_is_not_resumed),
         cmocka_unit_test(a_damaged_partial_is_refused_and_kept),
+        cmocka_unit_test(a_damaged_file_of_what_was_learned),
         cmocka_unit_test(a_folder_of_somebody_else_is_left_alone),
         cmocka_unit_test(outputs_that_cannot_be_made_are_refused_at_once),
         cmocka_unit_test(an_output_that_appears_meanwhile_is_not_replaced),
