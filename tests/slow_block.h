@@ -275,11 +275,11 @@ static inline void make_inputs(setup *s)
 {
     lb_error err;
     lb_transform transform;
-    lb_format act;
-    ok(lb_format_parse(s->how->act ? s->how->act : "f32", &act, &err), &err);
+    lb_act act;
+    ok(lb_act_parse(s->how->act ? s->how->act : "f32", &act, &err), &err);
     ok(lb_transform_parse(s->how->transform ? s->how->transform : "none", &transform, &err), &err);
     transform.seed = 5;
-    ok(lb_transform_resolve(&transform, &act, &s->config, &err), &err);
+    ok(lb_transform_resolve(&transform, &act.format, &s->config, &err), &err);
     ok(lb_inputs_create(&s->config, &transform, &act, &s->inputs, &err), &err);
     for (unsigned stage = 0; stage < LB_STAGE_COUNT; stage++) {
         const size_t n = s->inputs.widths[stage];

@@ -65,9 +65,10 @@ int cmd_eval(int argc, char **argv)
     lb_eval_options o;
     lb_eval_result r;
     lb_transform transform;
+    lb_act act;
     if (!lb_args_parse(&spec, argc, argv, &args, &code))
         return code;
-    if (!format_is_known(args.weights, &err) || !format_is_known(args.act, &err) ||
+    if (!format_is_known(args.weights, &err) || (args.act && lb_act_parse(args.act, &act, &err) != LB_OK) ||
         (args.transform && lb_transform_parse(args.transform, &transform, &err) != LB_OK))
         return lb_cli_misused("eval", err.msg);
     if (lb_args_given(&spec, &args, "--fit") && !args.weights)

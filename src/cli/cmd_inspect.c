@@ -157,7 +157,7 @@ static void print_inputs(const lb_weights *weights)
 {
     char transform[LB_TRANSFORM_NAME_BYTES];
     const bool rotated = weights->transform.kind != LB_TRANSFORM_NONE;
-    const bool rounded = !lb_format_keeps(&weights->act);
+    const bool rounded = !lb_act_keeps(&weights->act);
     if (!rotated && !rounded)
         return;
     lb_transform_name(&weights->transform, transform);

@@ -332,7 +332,7 @@ static bool names_are_known(const quantize_args *args, lb_error *err)
     lb_recipe recipe;
     lb_recipe_default(&recipe);
     if (lb_format_parse(args->format, &recipe.format, err) != LB_OK ||
-        (args->act && lb_format_parse(args->act, &recipe.act, err) != LB_OK) ||
+        (args->act && lb_act_parse(args->act, &recipe.act, err) != LB_OK) ||
         lb_transform_parse(args->transform, &recipe.transform, err) != LB_OK ||
         lb_method_find(args->method, &recipe.method, err) != LB_OK)
         return false;

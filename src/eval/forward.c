@@ -46,12 +46,18 @@ lb_status lb_way_create(const lb_forward *forward, const lb_cast *cast, uint64_t
 {
     const lb_weights *weights = forward->weights;
     lb_way way = {0};
-    lb_format act = weights->act;
+    lb_act act = weights->act;
     lb_transform transform = weights->transform;
     LB_TRY(parse_fit(cast->fit, &way.fit, err));
     LB_TRY(lb_format_parse(cast->weights ? cast->weights : "f32", &way.weights, err));
-    if (cast->act)
-        LB_TRY(lb_format_parse(cast->act, &act, err));
+    if (cast->act) {
+        LB_TRY(lb_act_parse(cast->act, &act, err));
+        if (lb_act_masks(&act))
+            return lb_fail(err, LB_EINVAL,
+                           "activation format %s wants calibration, which a direct cast has none of: use "
+                           "quantize --act %s, or %s-dynamic",
+                           act.name, act.name, act.name);
+    }
     if (cast->transform && strcmp(cast->transform, "none") != 0) {
         LB_TRY(lb_transform_parse(cast->transform, &transform, err));
         if (transform.rescale)
@@ -60,7 +66,7 @@ lb_status lb_way_create(const lb_forward *forward, const lb_cast *cast, uint64_t
                            "use quantize --transform %s",
                            cast->transform, cast->transform);
         transform.seed = seed;
-        const lb_format *grouped = lb_format_is_float(&way.weights) ? &act : &way.weights;
+        const lb_format *grouped = lb_format_is_float(&way.weights) ? &act.format : &way.weights;
         LB_TRY(lb_transform_resolve(&transform, grouped, &weights->config, err));
         way.rotates = true;
     }
@@ -68,6 +74,7 @@ lb_status lb_way_create(const lb_forward *forward, const lb_cast *cast, uint64_t
         return lb_fail(err, LB_EINVAL, "%s is quantized already; its weights cannot be %s%s",
                        weights->checkpoint.path, way.rotates ? "rotated" : "rounded to ",
                        way.rotates ? "" : way.weights.name);
+    LB_TRY(lb_act_check(&act, &transform, &weights->config, err));
     LB_TRY(lb_inputs_create(&weights->config, &transform, &act, &way.inputs, err));
     *out = way;
     return LB_OK;

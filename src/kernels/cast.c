@@ -3,8 +3,10 @@
 #include "kernels/cast.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/half.h"
 #include "base/thread.h"
 
@@ -93,4 +95,76 @@ lb_status lb_cast_rows(const lb_kernels *kernels, const lb_format *format, bool 
     if (rows > 0 && cols > 0 && strcmp(format->name, "f32") != 0)
         lb_parallel_for(rows, CHUNK_FLOATS / cols + 1, cast_chunk, &j);
     return LB_OK;
+}
+
+/* ---- Activations in banks ---------------------------------------------------------------------------------- */
+
+typedef struct bank_job {
+    const lb_act *act;
+    float *x;
+    size_t cols;
+    atomic_int failed;
+} bank_job;
+
+/* Which of x [n] are its `count` largest magnitudes, the first of equals: high [n]. */
+static void choose_high(const float *x, size_t n, size_t count, bool *high)
+{
+    memset(high, 0, n * sizeof *high);
+    for (size_t k = 0; k < count; k++) {
+        size_t best = n;
+        for (size_t i = 0; i < n; i++)
+            if (!high[i] && (best == n || fabsf(x[i]) > fabsf(x[best])))
+                best = i;
+        high[best] = true;
+    }
+}
+
+/* A row's own choice: its high numbers, then its low ones, are cast beside it and put back. */
+static void cast_dynamic(const lb_act *a, float *x, size_t cols, float *copy, bool *high)
+{
+    const size_t split = lb_act_high_channels(a, cols);
+    size_t at[2] = {0, split};
+    for (size_t b = 0; b < cols; b += a->bank)
+        choose_high(x + b, a->bank, a->high_per_bank, high + b);
+    for (size_t i = 0; i < cols; i++)
+        copy[at[!high[i]]++] = x[i];
+    cast_groups(&a->high, copy, split);
+    cast_groups(&a->format, copy + split, cols - split);
+    at[0] = 0;
+    at[1] = split;
+    for (size_t i = 0; i < cols; i++)
+        x[i] = copy[at[!high[i]]++];
+}
+
+static void cast_banks(void *arg, size_t begin, size_t end)
+{
+    bank_job *j = arg;
+    const size_t split = lb_act_high_channels(j->act, j->cols);
+    float *copy = NULL;
+    if (j->act->dynamic && !(copy = lb_alloc(j->cols, sizeof *copy + sizeof(bool)))) {
+        atomic_store(&j->failed, 1);
+        return;
+    }
+    for (size_t row = begin; row < end; row++) {
+        float *x = j->x + row * j->cols;
+        if (j->act->dynamic) {
+            cast_dynamic(j->act, x, j->cols, copy, (bool *)(copy + j->cols));
+            continue;
+        }
+        cast_groups(&j->act->high, x, split);
+        cast_groups(&j->act->format, x + split, j->cols - split);
+    }
+    lb_free(copy);
+}
+
+lb_status lb_cast_act(const lb_kernels *kernels, const lb_act *act, float *x, size_t rows, size_t cols,
+                      lb_error *err)
+{
+    if (act->bank == 0)
+        return lb_cast_rows(kernels, &act->format, true, x, rows, cols, err);
+    if (cols % act->bank != 0)
+        return lb_fail(err, LB_EINVAL, "banks of %zu channels do not divide %zu", act->bank, cols);
+    bank_job j = {.act = act, .x = x, .cols = cols};
+    lb_parallel_for(rows, CHUNK_FLOATS / cols + 1, cast_banks, &j);
+    return atomic_load(&j.failed) ? lb_fail(err, LB_ENOMEM, "%s: no memory for a row", act->name) : LB_OK;
 }

@@ -4,7 +4,7 @@
 #ifndef LB_KERNELS_CAST_H
 #define LB_KERNELS_CAST_H
 
-#include "formats/format.h"
+#include "formats/act_format.h"
 #include "kernels/kernels.h"
 
 /* Rounds x [rows, cols] in place to what `format` can hold (fit by range, nearest value). Where a format's
@@ -14,5 +14,10 @@
  * level and thread count. LB_EINVAL when the tensor's float is not a finite number above 0. */
 lb_status lb_cast_rows(const lb_kernels *kernels, const lb_format *format, bool bind_rows, float *x,
                        size_t rows, size_t cols, lb_error *err);
+
+/* The same for activations, each row a token's. Banks whose high channels calibration chose lie in the order
+ * [high | low]. */
+lb_status lb_cast_act(const lb_kernels *kernels, const lb_act *act, float *x, size_t rows, size_t cols,
+                      lb_error *err);
 
 #endif

@@ -56,11 +56,20 @@ typedef struct lb_qmat_panel {
 } lb_qmat_panel;
 
 typedef struct lb_qvec_view {
-    const int8_t *codes; /* [col_blocks][32], -128..127; -128 not beside 8-bit codes */
+    const int8_t *codes; /* [col_blocks][32], -128..127 */
     const float *scales; /* [2 * col_blocks], one for 16 codes; both of a block the same unless `halves` */
     const int32_t *code_sums; /* [2 * col_blocks] sums of 16 codes */
     const float *sums; /* [col_blocks] scales * (float)code_sums: the block's, or both halves' and added */
     bool halves; /* scales per 16, otherwise per 32 */
 } lb_qvec_view;
+
+/* One part of several rows of activations (qrows.h). */
+typedef struct lb_qrows_view {
+    const int8_t *codes; /* [rows][blocks][32], -128..127; zero in columns of another part */
+    const int32_t *sums; /* [rows][blocks] of a block's codes */
+    const float *scales; /* [rows] */
+    size_t blocks; /* of a row: the panel's col_blocks */
+    size_t first, end; /* blocks that the part lies in */
+} lb_qrows_view;
 
 #endif

@@ -314,6 +314,18 @@ static void times(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel
     kernels->qmat_times(&p, &view, y);
 }
 
+static bool takes_rows(const lb_qmat *matrix)
+{
+    return !of(matrix)->first.blocked;
+}
+
+static void times_rows(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, const lb_qrows_view *x,
+                       size_t count, float *y)
+{
+    const lb_qmat_panel p = panel_at(matrix, panel);
+    kernels->qmat_times_rows(&p, x, count, y);
+}
+
 static void dequantize(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, size_t first,
                        size_t count, float *out)
 {
@@ -326,4 +338,6 @@ static const lb_qmat_kind panel_kind = {.panel_rows = LB_PANEL_ROWS,
                                         .bytes = bytes_of_panels,
                                         .set_encoded = set_encoded,
                                         .times = times,
+                                        .takes_rows = takes_rows,
+                                        .times_rows = times_rows,
                                         .dequantize = dequantize};

@@ -17,6 +17,10 @@ typedef struct lb_qmat_kind {
     /* y [panel_rows], those past the matrix's last row included, of vector `index` */
     void (*times)(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, const lb_qvec *x,
                   size_t index, float *y);
+    /* NULL: never. y [count][16] of one part of rows (qrows.h), where takes_rows. */
+    bool (*takes_rows)(const lb_qmat *matrix);
+    void (*times_rows)(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, const lb_qrows_view *x,
+                       size_t count, float *y);
     void (*dequantize)(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, size_t first,
                        size_t count, float *out);
 } lb_qmat_kind;

@@ -76,6 +76,36 @@ static int32_t half_sum(const lb_qmat_panel *panel, const lb_qvec_view *x, size_
     return sum;
 }
 
+/* The sum of (code - zero) * x over blocks [begin, end). */
+static int32_t centred_sum(const lb_qmat_panel *panel, const lb_qrows_view *x, size_t token, size_t begin,
+                           size_t end, int32_t zero, unsigned row)
+{
+    int32_t sum = 0;
+    for (size_t b = begin; b < end; b++) {
+        const int8_t *codes = x->codes + (token * x->blocks + b) * LB_PANEL_COLS;
+        for (unsigned c = 0; c < LB_PANEL_COLS; c++)
+            sum += (integer_at(panel, b, row, c) - zero) * codes[c];
+    }
+    return sum;
+}
+
+static void qmat_times_rows(const lb_qmat_panel *panel, const lb_qrows_view *x, size_t count, float *y)
+{
+    for (size_t i = 0; i < count * LB_PANEL_ROWS; i++) {
+        const unsigned row = (unsigned)(i % LB_PANEL_ROWS);
+        y[i] = 0.0f;
+        for (size_t at = x->first; at < x->end;) {
+            const size_t group = at / panel->group_blocks, rest = (group + 1) * panel->group_blocks;
+            const size_t end = rest < x->end ? rest : x->end;
+            const int32_t zero = (int32_t)zero_of(panel, group, row);
+            y[i] += scale_of(panel, group, row) *
+                    (float)centred_sum(panel, x, i / LB_PANEL_ROWS, at, end, zero, row);
+            at = end;
+        }
+        y[i] *= x->scales[i / LB_PANEL_ROWS];
+    }
+}
+
 static float row_of_groups(const lb_qmat_panel *panel, const lb_qvec_view *x, unsigned row)
 {
     float total = 0.0f;
@@ -218,6 +248,7 @@ void lb_fill_ref(lb_kernels *table)
     *table = (lb_kernels){
         .level = LB_CPU_REF,
         .qmat_times = qmat_times,
+        .qmat_times_rows = qmat_times_rows,
         .qmat_dequantize = qmat_dequantize,
         .qvec_encode = qvec_encode,
         .dot_f32 = dot_f32,

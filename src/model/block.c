@@ -103,6 +103,7 @@ lb_status lb_workspace_create(const lb_config *c, size_t max_tokens, lb_workspac
         LB_GO(lb_alloc_array(arrays[i].array, max_tokens, arrays[i].width * sizeof(float), "workspace", err));
     LB_GO(lb_qvec_create(max_tokens < LB_DECODE_TOKENS ? max_tokens : LB_DECODE_TOKENS, lb_widest_input(c),
                          &ws.vectors, err));
+    LB_GO(lb_qrows_create(&ws.rows, err));
     *out = ws;
     ws = (lb_workspace){0};
 done:
@@ -116,6 +117,7 @@ void lb_workspace_free(lb_workspace *ws)
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         lb_free(arrays[i]);
     lb_qvec_destroy(ws->vectors);
+    lb_qrows_destroy(ws->rows);
     *ws = (lb_workspace){0};
 }
 
@@ -150,10 +152,30 @@ static bool decodes(const lb_stage_context *c, lb_stage stage, size_t tokens)
     return tokens == 1 || (tokens <= LB_DECODE_TOKENS && quantized);
 }
 
-/* x [tokens, width] made what the layers of a stage see. */
+static bool takes_rows(const lb_linear *l)
+{
+    return l->quantized && lb_qmat_takes_rows(l->quantized);
+}
+
+/* How a token's inputs are cut into rows of integers (qrows.h), where some of the stage's layers take such. */
+static bool has_rows(const lb_stage_context *c, lb_stage stage, lb_row_parts *parts)
+{
+    const lb_act *act = c->inputs ? &c->inputs->act : NULL;
+    bool taken = false;
+    if (!c->ws->rows || !act || act->dynamic || !lb_qrows_takes(&act->format))
+        return false;
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
+        taken = taken || (lb_block_linears[which].stage == stage && takes_rows(&c->block->linear[which]));
+    *parts = (lb_row_parts){.formats = {&act->high, &act->format},
+                            .split = lb_act_high_channels(act, c->inputs->widths[stage])};
+    return taken;
+}
+
+/* x [tokens, width] made what the layers of a stage see; rounded by the layers where these take codes. */
 static lb_status prepare(const lb_stage_context *c, lb_stage stage, float *x, size_t tokens, lb_error *err)
 {
-    if (!decodes(c, stage, tokens))
+    lb_row_parts parts;
+    if (!decodes(c, stage, tokens) && !has_rows(c, stage, &parts))
         return lb_inputs_prepare(c->kernels, c->inputs, stage, x, tokens, err);
     lb_inputs_rotate(c->kernels, c->inputs, stage, x, tokens);
     return LB_OK;
@@ -169,9 +191,10 @@ static lb_status decode_linears(const lb_stage_context *c, unsigned first, unsig
     lb_qvec *vectors = c->ws->vectors;
     bool are_set = false;
     if (rounds) {
-        const lb_format *act = &c->inputs->act;
-        are_set = vectors && lb_qvec_set_format(c->kernels, vectors, act, x, tokens, cols);
-        LB_TRY(lb_cast_rows(c->kernels, act, true, x, tokens, cols, err));
+        const lb_act *act = &c->inputs->act;
+        are_set = vectors && act->bank == 0 &&
+                  lb_qvec_set_format(c->kernels, vectors, &act->format, x, tokens, cols);
+        LB_TRY(lb_cast_act(c->kernels, act, x, tokens, cols, err));
     }
     for (unsigned which = first; which <= last; which++) {
         const lb_linear *l = &linears[which];
@@ -186,10 +209,35 @@ static lb_status decode_linears(const lb_stage_context *c, unsigned first, unsig
     return LB_OK;
 }
 
+/* Layers whose inputs are integers with a scale or two a token: the product is made of them as they are, for any number
+ * of tokens. */
+static lb_status multiply_rows(const lb_stage_context *c, const lb_row_parts *parts, unsigned first,
+                               unsigned last, float *x, size_t tokens, float *const *outs, lb_error *err)
+{
+    const lb_linear *linears = c->block->linear;
+    const size_t cols = linears[first].cols;
+    bool cast = false;
+    LB_TRY(lb_qrows_set(c->ws->rows, parts, x, tokens, cols, err));
+    for (unsigned which = first; which <= last; which++) {
+        if (takes_rows(&linears[which])) {
+            lb_linear_times_rows(c->kernels, &linears[which], c->ws->rows, tokens, outs[which - first]);
+            continue;
+        }
+        if (!cast)
+            LB_TRY(lb_cast_act(c->kernels, &c->inputs->act, x, tokens, cols, err));
+        cast = true;
+        LB_TRY(lb_linear_apply(c->kernels, &linears[which], x, tokens, outs[which - first], err));
+    }
+    return LB_OK;
+}
+
 /* Linear layers `first` .. `last`, which share the input x [tokens, cols], into outs[]. */
 static lb_status apply_linears(const lb_stage_context *c, unsigned first, unsigned last, float *x,
                                size_t tokens, float *const *outs, lb_error *err)
 {
+    lb_row_parts parts;
+    if (has_rows(c, lb_block_linears[first].stage, &parts))
+        return multiply_rows(c, &parts, first, last, x, tokens, outs, err);
     if (decodes(c, lb_block_linears[first].stage, tokens))
         return decode_linears(c, first, last, x, tokens, outs, err);
     for (unsigned which = first; which <= last; which++)

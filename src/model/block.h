@@ -41,6 +41,7 @@ typedef struct lb_workspace {
     float *m; /* [max_tokens, ffn]: the input of down */
     float *y; /* [max_tokens, hidden]: a stage's output before it is added to x */
     lb_qvec *vectors; /* of up to LB_DECODE_TOKENS tokens; NULL where no layer is quantized */
+    lb_qrows *rows; /* of as many tokens as there are: inputs in integers with a scale a token; or NULL */
     /* What the backward pass wants to see (block_trace.h); lb_workspace_create leaves them NULL. */
     float *up; /* [max_tokens, ffn]: the output of up, which otherwise m is made from in place */
     float *raw_q, *raw_k; /* as q and k: before their heads are normalized */

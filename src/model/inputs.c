@@ -70,13 +70,34 @@ size_t lb_widest_input(const lb_config *config)
     return widest;
 }
 
+static const char *const stage_names[LB_STAGE_COUNT] = {[LB_STAGE_QKV] = "q_proj, k_proj and v_proj",
+                                                        [LB_STAGE_O] = "o_proj",
+                                                        [LB_STAGE_GATE_UP] = "gate_proj and up_proj",
+                                                        [LB_STAGE_DOWN] = "down_proj"};
+
+lb_status lb_act_check(const lb_act *act, const lb_transform *transform, const lb_config *config,
+                       lb_error *err)
+{
+    if (lb_act_masks(act) && transform->kind != LB_TRANSFORM_NONE)
+        return lb_fail(
+            err, LB_EINVAL,
+            "activation format %s chooses channels, which a rotation mixes: leave one of the two away, "
+            "or take %s-dynamic",
+            act->name, act->name);
+    for (unsigned stage = 0; act->bank > 0 && stage < LB_STAGE_COUNT; stage++) {
+        const size_t width = lb_stage_width(config, (lb_stage)stage);
+        if (width % act->bank != 0)
+            return lb_fail(
+                err, LB_EINVAL,
+                "activation format %s does not fit: banks of %zu do not divide the %zu inputs of %s",
+                act->name, act->bank, width, stage_names[stage]);
+    }
+    return LB_OK;
+}
+
 lb_status lb_transform_resolve(lb_transform *t, const lb_format *format, const lb_config *config,
                                lb_error *err)
 {
-    static const char *const names[LB_STAGE_COUNT] = {[LB_STAGE_QKV] = "q_proj, k_proj and v_proj",
-                                                      [LB_STAGE_O] = "o_proj",
-                                                      [LB_STAGE_GATE_UP] = "gate_proj and up_proj",
-                                                      [LB_STAGE_DOWN] = "down_proj"};
     char name[LB_TRANSFORM_NAME_BYTES];
     if (t->kind == LB_TRANSFORM_NONE)
         return LB_OK;
@@ -92,13 +113,13 @@ lb_status lb_transform_resolve(lb_transform *t, const lb_format *format, const l
                 err, LB_EINVAL,
                 "transform %s does not fit: %zu does not divide the %zu inputs of %s; \"hadamard\" "
                 "chooses sizes that fit",
-                name, t->block, width, names[stage]);
+                name, t->block, width, stage_names[stage]);
         if (!lb_hadamard_order_exists(t->block ? t->block : width))
             return lb_fail(
                 err, LB_EINVAL,
                 "transform %s does not fit %s: no Hadamard matrix of order %zu is known here (orders "
                 "are products of 2, 12, 20 and 28); \"hadamard\" chooses sizes that fit",
-                name, names[stage], t->block ? t->block : width);
+                name, stage_names[stage], t->block ? t->block : width);
     }
     return LB_OK;
 }
@@ -116,7 +137,7 @@ void lb_transform_name(const lb_transform *t, char out[LB_TRANSFORM_NAME_BYTES])
         snprintf(out, LB_TRANSFORM_NAME_BYTES, "%s%shadamard-%zu", before, plus, t->block);
 }
 
-lb_status lb_inputs_create(const lb_config *config, const lb_transform *transform, const lb_format *act,
+lb_status lb_inputs_create(const lb_config *config, const lb_transform *transform, const lb_act *act,
                            lb_inputs *out, lb_error *err)
 {
     lb_inputs inputs = {0};
@@ -144,7 +165,7 @@ void lb_inputs_free(lb_inputs *inputs)
 
 bool lb_inputs_round(const lb_inputs *inputs)
 {
-    return inputs && !lb_format_keeps(&inputs->act);
+    return inputs && !lb_act_keeps(&inputs->act);
 }
 
 void lb_inputs_rotate(const lb_kernels *kernels, const lb_inputs *inputs, lb_stage stage, float *x,
@@ -160,5 +181,5 @@ lb_status lb_inputs_prepare(const lb_kernels *kernels, const lb_inputs *inputs, 
     lb_inputs_rotate(kernels, inputs, stage, x, tokens);
     if (!lb_inputs_round(inputs))
         return LB_OK;
-    return lb_cast_rows(kernels, &inputs->act, true, x, tokens, inputs->widths[stage], err);
+    return lb_cast_act(kernels, &inputs->act, x, tokens, inputs->widths[stage], err);
 }

@@ -10,7 +10,7 @@
 #ifndef LB_MODEL_INPUTS_H
 #define LB_MODEL_INPUTS_H
 
-#include "formats/format.h"
+#include "formats/act_format.h"
 #include "kernels/hadamard.h"
 #include "model/weights.h"
 
@@ -32,14 +32,18 @@ size_t lb_stage_width(const lb_config *config, lb_stage stage);
 /* Of the widest of all stages. */
 size_t lb_widest_input(const lb_config *config);
 
+/* Whether inputs of every stage can be rounded so, after that transform. */
+lb_status lb_act_check(const lb_act *act, const lb_transform *transform, const lb_config *config,
+                       lb_error *err);
+
 typedef struct lb_inputs {
-    lb_format act; /* f32: not rounded */
+    lb_act act; /* f32: not rounded */
     lb_rotation *rotations[LB_STAGE_COUNT]; /* NULL: not rotated */
     size_t widths[LB_STAGE_COUNT];
 } lb_inputs;
 
 /* `act` may be NULL. */
-lb_status lb_inputs_create(const lb_config *config, const lb_transform *transform, const lb_format *act,
+lb_status lb_inputs_create(const lb_config *config, const lb_transform *transform, const lb_act *act,
                            lb_inputs *out, lb_error *err);
 void lb_inputs_free(lb_inputs *inputs);
 

@@ -258,6 +258,13 @@ void lb_linear_decode(const lb_kernels *kernels, const lb_linear *linear, const 
     add_bias(linear, tokens, y);
 }
 
+void lb_linear_times_rows(const lb_kernels *kernels, const lb_linear *linear, const lb_qrows *x,
+                          size_t tokens, float *y)
+{
+    lb_qmat_times_rows(kernels, linear->quantized, x, y);
+    add_bias(linear, tokens, y);
+}
+
 void lb_linear_row(const lb_kernels *kernels, const lb_linear *linear, size_t row, float *out)
 {
     if (linear->quantized)

@@ -6,6 +6,7 @@
 
 #include "kernels/dense.h"
 #include "kernels/qmat.h"
+#include "kernels/qrows.h"
 #include "model/weights.h"
 
 /* What to keep in memory. */
@@ -48,6 +49,10 @@ lb_status lb_linear_apply(const lb_kernels *kernels, const lb_linear *linear, co
  * it once. A quantized layer sees x rounded to 8 bits, or 10 (kernels/qmat.h). */
 void lb_linear_decode(const lb_kernels *kernels, const lb_linear *linear, const float *x, size_t tokens,
                       lb_qvec *vectors, bool vectors_are_set, float *y);
+
+/* y [tokens, rows] = x W^T + b of a matrix that lb_qmat_takes_rows, in integers. */
+void lb_linear_times_rows(const lb_kernels *kernels, const lb_linear *linear, const lb_qrows *x,
+                          size_t tokens, float *y);
 
 /* Row `row` as floats: an embedding look-up. */
 void lb_linear_row(const lb_kernels *kernels, const lb_linear *linear, size_t row, float *out);

@@ -380,7 +380,9 @@ static lb_status read_inputs(lb_weights *weights, const json_t *inputs, lb_error
     LB_TRY(lb_json_string(inputs, "act", "f32", where, &act, err));
     LB_TRY(lb_json_size(inputs, "seed", 0, INT64_MAX, 0, where, &seed, err));
     lb_transform *t = &weights->transform;
-    if (lb_transform_parse(transform, t, err) != LB_OK || lb_format_parse(act, &weights->act, err) != LB_OK)
+    if (lb_transform_parse(transform, t, err) != LB_OK || lb_act_parse(act, &weights->act, err) != LB_OK)
+        return lb_fail_at(err, LB_EFORMAT, "%s", where);
+    if (lb_act_check(&weights->act, t, &weights->config, err) != LB_OK)
         return lb_fail_at(err, LB_EFORMAT, "%s", where);
     if (t->rescale)
         return lb_fail(err, LB_EFORMAT, "%s: transform \"%s\" is none of inputs: it is folded into weights",

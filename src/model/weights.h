@@ -10,7 +10,7 @@
 #ifndef LB_MODEL_WEIGHTS_H
 #define LB_MODEL_WEIGHTS_H
 
-#include "formats/format.h"
+#include "formats/act_format.h"
 #include "io/checkpoint.h"
 #include "lowbit/tokenizer.h"
 #include "model/config.h"
@@ -41,7 +41,7 @@ typedef struct lb_weights {
     lb_config config;
     const json_t *layer_formats; /* {"model.layers.0.self_attn.q_proj": "int4-g128"}; NULL: all float */
     lb_transform transform; /* that the stored weights have gone through: their inputs must too */
-    lb_format act; /* that the layers' inputs are rounded to; f32: they are not */
+    lb_act act; /* that the layers' inputs are rounded to; f32: they are not */
 } lb_weights;
 
 /* One weight matrix (or vector: rows = 1). */

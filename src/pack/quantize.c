@@ -140,7 +140,7 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     if (out->allocation.how != LB_ALLOCATE_NONE)
         out->format = out->allocation.candidates[0]; /* whose groups a rotation follows */
     if (o->act)
-        LB_TRY(lb_format_parse(o->act, &out->act, err));
+        LB_TRY(lb_act_parse(o->act, &out->act, err));
     LB_TRY(lb_transform_parse(o->transform, &out->transform, err));
     if (!(o->smooth >= 0.0 && o->smooth <= 1.0))
         return lb_fail(err, LB_EINVAL, "smoothing strength %g is outside 0 to 1", o->smooth);
@@ -566,6 +566,7 @@ lb_status lb_quantize(const lb_quantize_options *options, lb_quantize_result *re
     LB_GO(lb_kernels_choose(o.cpu, &j.kernels, err));
     LB_GO(lb_weights_open(o.model, &j.weights, err));
     LB_GO(lb_transform_resolve(&j.recipe.transform, &j.recipe.format, &j.weights->config, err));
+    LB_GO(lb_act_check(&j.recipe.act, &j.recipe.transform, &j.weights->config, err));
     if (j.recipe.allocation.how != LB_ALLOCATE_NONE) {
         LB_GO(lb_plan_begin(&j.weights->config, &j.recipe, &j.plan, err));
         j.recipe.plan = j.plan.formats;

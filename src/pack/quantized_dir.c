@@ -533,7 +533,7 @@ static json_t *describe_inputs(const lb_recipe *recipe)
         failed |= json_object_set_new(inputs, "transform", json_string(transform));
         failed |= json_object_set_new(inputs, "seed", json_integer((json_int_t)recipe->transform.seed));
     }
-    if (!lb_format_keeps(&recipe->act))
+    if (!lb_act_keeps(&recipe->act))
         failed |= json_object_set_new(inputs, "act", json_string(recipe->act.name));
     if (!failed)
         return inputs;

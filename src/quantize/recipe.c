@@ -142,7 +142,7 @@ void lb_recipe_default(lb_recipe *out)
                        .seqlen = 512,
                        .seed = 42};
     (void)lb_format_parse("int4-g128", &out->format, NULL);
-    (void)lb_format_parse("f32", &out->act, NULL);
+    (void)lb_act_parse("f32", &out->act, NULL);
 }
 
 /* Layer names are ASCII, and JSON could not hold other bytes that are not UTF-8. */
@@ -249,7 +249,7 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
                                       json_pack("{s:I, s:I, s:f}", "steps", (json_int_t)recipe->polish.steps,
                                                 "batch", (json_int_t)recipe->polish.batch, "lr",
                                                 recipe->polish.lr));
-    if (!lb_format_keeps(&recipe->act))
+    if (!lb_act_keeps(&recipe->act))
         failed |= json_object_set_new(json, "act", json_string(recipe->act.name));
     if (recipe->transform.kind != LB_TRANSFORM_NONE || recipe->transform.rescale) {
         char name[LB_TRANSFORM_NAME_BYTES];

@@ -91,7 +91,7 @@ typedef struct lb_recipe {
     lb_allocation allocation;
     const lb_format
         *plan; /* [layers, LB_BLOCK_LINEARS] what was allocated; NULL: nothing yet, or one for all */
-    lb_format act; /* that inputs of those layers are rounded to; f32: they are not */
+    lb_act act; /* that inputs of those layers are rounded to; f32: they are not */
     lb_transform transform; /* resolved */
     const lb_method *method;
     lb_fit fit;

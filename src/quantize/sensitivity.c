@@ -308,7 +308,7 @@ lb_status lb_sensitivity_measure(const lb_sensitivity *job, const lb_format *can
                  layers = m.config->layers * LB_BLOCK_LINEARS;
     lb_status st = LB_OK;
     /* The original model is not rounded; where all candidates are measured at once, only it is run. */
-    const lb_format *act = is_fisher(&m) ? NULL : &recipe->act;
+    const lb_act *act = is_fisher(&m) ? NULL : &recipe->act;
     m.count = is_fisher(&m) ? count : 1;
     memset(scores, 0, count * layers * sizeof *scores);
     LB_GO(lb_inputs_create(m.config, &recipe->transform, act, &m.inputs, err));

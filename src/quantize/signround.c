@@ -92,7 +92,7 @@ static const size_t *next_batch(tuning *t)
 /* Few bits, where outliers would steer everything. */
 static bool wants_filter(const lb_recipe *recipe, const lb_layer *layers)
 {
-    bool few = !lb_format_is_float(&recipe->act) && recipe->act.bits <= 4;
+    bool few = !lb_format_is_float(&recipe->act.format) && recipe->act.format.bits <= 4;
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
         few = few || (!lb_format_is_float(&layers[which].format) && layers[which].format.bits < 4);
     return recipe->tuning.filter && few;

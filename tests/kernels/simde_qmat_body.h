@@ -3,6 +3,7 @@
  * grouping and extreme. */
 #include "kernels/block_cases.h"
 #include "kernels/qmat_cases.h"
+#include "kernels/qrows_cases.h"
 
 #include "kernels/block_codec.h"
 #include "kernels/ref.h"
@@ -54,12 +55,19 @@ static void block_formats(void **state)
     check_block_extremes(&rng, &table, 1);
 }
 
+static void rows_of_integers(void **state)
+{
+    (void)state;
+    const lb_kernels *const table = &emulated;
+    check_rows_shapes(&table, 1);
+}
+
 int main(void)
 {
     lb_fill_ref(&emulated);
     lb_fill_block_codec_ref(&emulated);
     lb_fill_emulated(&emulated);
     const struct CMUnitTest tests[] = {cmocka_unit_test(shapes), cmocka_unit_test(extremes),
-                                       cmocka_unit_test(block_formats)};
+                                       cmocka_unit_test(block_formats), cmocka_unit_test(rows_of_integers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

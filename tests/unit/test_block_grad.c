@@ -268,8 +268,7 @@ static void unrounded_inputs(void **state)
             float *x = must(malloc(n * sizeof *x));
             ok(lb_block_trace_unrounded(&s.c, &s.trace, (lb_stage)stage, x, &err), &err);
             if (rounds)
-                ok(lb_cast_rows(s.c.kernels, &s.inputs.act, true, x, s.tokens, s.inputs.widths[stage], &err),
-                   &err);
+                ok(lb_cast_act(s.c.kernels, &s.inputs.act, x, s.tokens, s.inputs.widths[stage], &err), &err);
             assert_memory_equal(x, s.trace.inputs[stage], n * sizeof *x);
             free(x);
         }

@@ -17,7 +17,7 @@ static void set_transform(sensitivity_case *c, const char *name)
 static void set_act(sensitivity_case *c, const char *name)
 {
     lb_error err;
-    ok(lb_format_parse(name, &c->recipe.act, &err), &err);
+    ok(lb_act_parse(name, &c->recipe.act, &err), &err);
 }
 
 /* Eight sequences are a batch, whose gradients are added up before their signs are dropped. */

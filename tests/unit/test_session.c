@@ -299,14 +299,15 @@ static void rounded_inputs_decode_as_they_are_simulated(void **state)
                 {"bp4-g64", "mxint8", 1}, {"bp3-row", "mxint6", 3}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         fixture f;
-        lb_format format, inputs;
+        lb_format format;
+        lb_act inputs;
         lb_resident rounded;
         lb_error err = {0};
         tiny_model_options options = {.seed = 30 + i, .hidden = 96, .ffn = 160};
         load(&f, &options);
         const size_t vocab = f.made->options.vocab;
         assert_int_equal(lb_format_parse(rows[i].weights, &format, &err), LB_OK);
-        assert_int_equal(lb_format_parse(rows[i].inputs, &inputs, &err), LB_OK);
+        assert_int_equal(lb_act_parse(rows[i].inputs, &inputs, &err), LB_OK);
         assert_int_equal(lb_resident_round(&f.model, &format, NULL, &rounded, &err), LB_OK);
         const lb_transform none = {0};
         assert_int_equal(lb_inputs_create(&rounded.config, &none, &inputs, &rounded.inputs, &err), LB_OK);
@@ -330,6 +331,91 @@ static void rounded_inputs_decode_as_they_are_simulated(void **state)
         near_array(decoded, want, vocab, 0.1 * distance);
         lb_session_destroy(whole);
         lb_session_destroy(single);
+        lb_resident_free(&rounded);
+        unload(&f);
+    }
+}
+
+/* Logits of all ids with weights and inputs rounded, every product in floats. */
+static void simulate(const fixture *f, const lb_format *format, const lb_inputs *inputs, float *logits)
+{
+    const lb_config *c = &f->model.config;
+    lb_rope rope;
+    lb_workspace ws;
+    lb_error err = {0};
+    float *x = lb_alloc(TOKENS * c->hidden, sizeof *x), *scratch = lb_alloc(TOKENS * c->hidden, sizeof *x);
+    lb_stage_context stage = {
+        .kernels = lb_kernels_get(LB_CPU_REF), .config = c, .rope = &rope, .inputs = inputs, .ws = &ws};
+    assert_int_equal(lb_rope_create(c, TOKENS, &rope, &err), LB_OK);
+    assert_int_equal(lb_workspace_create(c, TOKENS, &ws, &err), LB_OK);
+    assert_int_equal(lb_embedding_look_up(stage.kernels, &f->model.ends, f->ids, TOKENS, x, &err), LB_OK);
+    for (size_t layer = 0; layer < c->layers; layer++) {
+        lb_block block = f->model.blocks[layer];
+        for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
+            lb_linear *l = &block.linear[which];
+            float *copy = lb_alloc(l->rows * l->cols, sizeof *copy);
+            memcpy(copy, l->dense, l->rows * l->cols * sizeof *copy);
+            l->dense = copy;
+            assert_int_equal(lb_linear_round(stage.kernels, l, format, LB_FIT_RANGE, &err), LB_OK);
+        }
+        stage.block = &block;
+        assert_int_equal(lb_block_forward(&stage, x, 1, TOKENS, &err), LB_OK);
+        for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
+            lb_free(block.linear[which].dense);
+    }
+    assert_int_equal(lb_embedding_logits(stage.kernels, &f->model.ends, x, TOKENS, scratch, logits, &err),
+                     LB_OK);
+    lb_rope_free(&rope);
+    lb_workspace_free(&ws);
+    lb_free(x);
+    lb_free(scratch);
+}
+
+/* A scale for each token: prompts too are multiplied as integers, in one go, in pieces, or token by token. */
+static void rows_of_integers_are_as_they_are_simulated(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *weights, *inputs;
+    } rows[] = {{"int8-row", "int8-row"},
+                {"int4-g128", "int8-row"},
+                {"int4-row", "int4-row"},
+                {"int3-g32-asym", "int6-row"},
+                {"mxint8", "int8-row"}}; /* the last one's products are floats */
+    static const size_t steps[] = {TOKENS, 13, 1};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        fixture f;
+        lb_format format;
+        lb_act inputs;
+        lb_resident rounded;
+        lb_error err = {0};
+        tiny_model_options options = {.seed = 50 + i, .hidden = 96, .ffn = 160};
+        load(&f, &options);
+        const size_t vocab = f.made->options.vocab;
+        float *want = lb_alloc(TOKENS * vocab, sizeof *want);
+        assert_int_equal(lb_format_parse(rows[i].weights, &format, &err), LB_OK);
+        assert_int_equal(lb_act_parse(rows[i].inputs, &inputs, &err), LB_OK);
+        assert_int_equal(lb_resident_round(&f.model, &format, NULL, &rounded, &err), LB_OK);
+        const lb_transform none = {0};
+        assert_int_equal(lb_inputs_create(&rounded.config, &none, &inputs, &rounded.inputs, &err), LB_OK);
+        simulate(&f, &format, &rounded.inputs, want);
+        double distance = 0.0;
+        for (size_t k = 0; k < TOKENS * vocab; k++)
+            distance = fmax(distance, fabs((double)want[k] - f.want[k]));
+        for (size_t k = 0; k < sizeof steps / sizeof *steps; k++) {
+            lb_session *session;
+            float *logits = NULL;
+            assert_int_equal(lb_session_create(lb_kernels_get(k == 1 ? LB_CPU_REF : LB_CPU_BEST), &rounded,
+                                               TOKENS, 0, &session, &err),
+                             LB_OK);
+            for (size_t at = 0, n; at < TOKENS; at += n) {
+                n = TOKENS - at < steps[k] ? TOKENS - at : steps[k];
+                assert_int_equal(lb_session_feed(session, f.ids + at, n, NULL, &logits, &err), LB_OK);
+                near_array(logits, want + (at + n - 1) * vocab, vocab, 0.1 * distance);
+            }
+            lb_session_destroy(session);
+        }
+        lb_free(want);
         lb_resident_free(&rounded);
         unload(&f);
     }
@@ -463,6 +549,7 @@ int main(void)
         cmocka_unit_test(cancelling_keeps_whole_chunks),
         cmocka_unit_test(rounded_models_follow_their_rounded_weights),
         cmocka_unit_test(rounded_inputs_decode_as_they_are_simulated),
+        cmocka_unit_test(rows_of_integers_are_as_they_are_simulated),
         cmocka_unit_test(sizes_are_counted),
         cmocka_unit_test(stories260K_continues_as_its_reference_does),
     };

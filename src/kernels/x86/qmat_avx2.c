@@ -3,8 +3,8 @@
  * Quantized matrices with AVX2. A line of 64 bytes is a pair of registers, eight rows each.
  *
  * vpmaddubsw multiplies unsigned codes by signed activations and adds neighbours with 16-bit
- * saturation. Two terms of at most (2^bits - 1) * 127 fit up to 7 bits, and 8, 4 or 2 results may
- * be added in 16 bits before they must be widened; 8-bit codes go through |code - 128| <= 128. */
+ * saturation. Two terms of at most (2^bits - 1) * 128 fit up to 7 bits, and 8, 4 or 2 results may
+ * be added in 16 bits before they must be widened; 8-bit codes are two of 4 bits. */
 #include <stdint.h>
 #include <string.h>
 
@@ -44,14 +44,38 @@ LB_INLINE ints line_shift_left(ints v, int n)
     return (ints){_mm256_slli_epi16(v.low, n), _mm256_slli_epi16(v.high, n)};
 }
 
-/* The sum of a block: 16-bit pairs not yet widened, and the 32-bit rest. */
+/* The sum of a block: 16-bit pairs not yet widened (of 8-bit codes those of the lower halves and of the upper), and
+ * the 32-bit rest. */
 typedef struct counter {
-    ints pairs, sums;
+    ints pairs, uppers, sums;
 } counter;
 
-LB_INLINE __m256i widened(__m256i pairs)
+LB_INLINE __m256i widened(__m256i pairs, int times)
 {
-    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16((short)times));
+}
+
+LB_INLINE ints ints_add(ints a, ints b)
+{
+    return (ints){_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};
+}
+
+LB_INLINE ints ints_zero(void)
+{
+    return (ints){_mm256_setzero_si256(), _mm256_setzero_si256()};
+}
+
+/* pairs + codes * xs, or without pairs before the first. */
+LB_INLINE ints add_products(ints pairs, ints codes, __m256i xs, const bool first)
+{
+    ints products = {_mm256_maddubs_epi16(codes.low, xs), _mm256_maddubs_epi16(codes.high, xs)};
+    if (!first) {
+        products.low = _mm256_add_epi16(products.low, pairs.low);
+        products.high = _mm256_add_epi16(products.high, pairs.high);
+    }
+    /* Keeps gcc from rebalancing the additions into a tree, for which there are not enough registers. */
+    __asm__("" : "+x"(products.low), "+x"(products.high));
+    return products;
 }
 
 /* c += codes * the four activations at x, for quad 0 .. quads - 1 in turn. */
@@ -61,51 +85,41 @@ LB_INLINE void count(counter *c, ints codes, const int8_t *x, const int bits, co
     memcpy(&word, x, sizeof word);
     const __m256i xs = _mm256_set1_epi32(word);
     /* How many 16-bit results may be added: run * 2 * 128 * (2^bits - 1) <= 32767. */
-    const int most = bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
+    const int most = bits <= 4 || bits == 8 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
     const int run = most < quads ? most : quads;
-    ints products;
+    const bool first = quad % run == 0;
     if (bits == 8) {
-        const __m256i middle = _mm256_set1_epi8(-128);
-        codes.low = _mm256_xor_si256(codes.low, middle);
-        codes.high = _mm256_xor_si256(codes.high, middle);
-        products.low = _mm256_maddubs_epi16(_mm256_abs_epi8(codes.low), _mm256_sign_epi8(xs, codes.low));
-        products.high = _mm256_maddubs_epi16(_mm256_abs_epi8(codes.high), _mm256_sign_epi8(xs, codes.high));
+        c->pairs = add_products(c->pairs, line_and(codes, 15), xs, first);
+        c->uppers = add_products(c->uppers, line_and(line_shift_right(codes, 4), 15), xs, first);
     } else {
-        products.low = _mm256_maddubs_epi16(codes.low, xs);
-        products.high = _mm256_maddubs_epi16(codes.high, xs);
+        c->pairs = add_products(c->pairs, codes, xs, first);
     }
-    if (quad % run != 0) {
-        products.low = _mm256_add_epi16(products.low, c->pairs.low);
-        products.high = _mm256_add_epi16(products.high, c->pairs.high);
-    }
-    /* Keeps gcc from rebalancing the additions into a tree, for which there are not enough registers. */
-    __asm__("" : "+x"(products.low), "+x"(products.high));
-    c->pairs = products;
     if ((quad + 1) % run != 0)
         return;
-    ints sums = {widened(products.low), widened(products.high)};
-    if (quad >= run) {
-        sums.low = _mm256_add_epi32(sums.low, c->sums.low);
-        sums.high = _mm256_add_epi32(sums.high, c->sums.high);
-    }
-    c->sums = sums;
+    ints sums = {widened(c->pairs.low, 1), widened(c->pairs.high, 1)};
+    if (bits == 8)
+        sums = ints_add(sums, (ints){widened(c->uppers.low, 16), widened(c->uppers.high, 16)});
+    c->sums = quad < run ? sums : ints_add(sums, c->sums);
 }
 
-LB_INLINE ints counted(const counter *c, const int bits, int32_t code_sum)
+LB_INLINE ints counted(const counter *c)
 {
-    ints sums = c->sums;
-    if (bits == 8) {
-        const __m256i middle = _mm256_set1_epi32(128 * code_sum);
-        sums.low = _mm256_add_epi32(sums.low, middle);
-        sums.high = _mm256_add_epi32(sums.high, middle);
-    }
-    return sums;
+    return c->sums;
 }
 
 LB_INLINE ints less(ints sums, int32_t from_all)
 {
     const __m256i all = _mm256_set1_epi32(from_all);
     return (ints){_mm256_sub_epi32(sums.low, all), _mm256_sub_epi32(sums.high, all)};
+}
+
+LB_INLINE ints less_zeros(ints sums, const uint8_t *zeros, int32_t x_sum)
+{
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)zeros);
+    const __m256i all = _mm256_set1_epi32(x_sum);
+    const __m256i low = _mm256_mullo_epi32(_mm256_cvtepu8_epi32(bytes), all);
+    const __m256i high = _mm256_mullo_epi32(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)), all);
+    return (ints){_mm256_sub_epi32(sums.low, low), _mm256_sub_epi32(sums.high, high)};
 }
 
 LB_INLINE floats to_floats(ints v)
@@ -189,6 +203,8 @@ LB_INLINE void floats_store(float *p, floats v)
 #define LINE_SHIFT_RIGHT line_shift_right
 #define LINE_SHIFT_LEFT line_shift_left
 #define LINE_E2M1 line_e2m1
+#define INTS_ZERO ints_zero
+#define INTS_ADD ints_add
 #define FLOATS_ZERO() floats_all(0.0f)
 #define FLOATS_ALL floats_all
 #define FLOATS_ADD floats_add
@@ -321,7 +337,7 @@ static void qvec_encode(const float *x, size_t blocks, int8_t *codes, float *sca
             packed = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), in_order);
         }
         _mm256_storeu_si256((__m256i *)codes, packed);
-        __m256i fours = widened(_mm256_maddubs_epi16(_mm256_set1_epi8(1), packed));
+        __m256i fours = widened(_mm256_maddubs_epi16(_mm256_set1_epi8(1), packed), 1);
         /* Within each half: neighbours, then neighbours of those. */
         const __m256i eights = _mm256_hadd_epi32(fours, fours), sums = _mm256_hadd_epi32(eights, eights);
         code_sums[2 * b] = _mm_cvtsi128_si32(_mm256_castsi256_si128(sums));
@@ -332,6 +348,7 @@ static void qvec_encode(const float *x, size_t blocks, int8_t *codes, float *sca
 void lb_fill_qmat_avx2(lb_kernels *table)
 {
     table->qmat_times = qmat_times;
+    table->qmat_times_rows = qmat_times_rows;
     table->qmat_dequantize = qmat_dequantize;
     table->qvec_encode = qvec_encode;
 }

@@ -3,35 +3,39 @@
 #include "kernels/x86/qmat_avx512.h"
 
 typedef struct counter {
-    ints pairs, sums;
+    ints pairs, uppers, sums; /* as in qmat_avx2.c */
 } counter;
 
-/* The products of 8-bit codes less 128, pairwise added: |code - 128| times x with the sign of the rest. */
-LB_INLINE ints centred_products(ints codes, ints xs)
+LB_INLINE ints add_products(ints pairs, ints codes, ints xs, const bool first)
 {
-    codes = _mm512_xor_si512(codes, _mm512_set1_epi8(-128));
-    const __mmask64 negative = _mm512_movepi8_mask(codes);
-    return _mm512_maddubs_epi16(_mm512_abs_epi8(codes),
-                                _mm512_mask_sub_epi8(xs, negative, _mm512_setzero_si512(), xs));
+    const ints products = _mm512_maddubs_epi16(codes, xs);
+    return first ? products : _mm512_add_epi16(pairs, products);
 }
 
 /* c += codes * the four activations at x, for quad 0 .. quads - 1 in turn. */
 LB_INLINE void count(counter *c, ints codes, const int8_t *x, const int bits, const int quad, const int quads)
 {
     const ints xs = activations(x);
-    const int most = bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
+    const int most = bits <= 4 || bits == 8 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
     const int run = most < quads ? most : quads;
-    ints products = bits == 8 ? centred_products(codes, xs) : _mm512_maddubs_epi16(codes, xs);
-    c->pairs = quad % run == 0 ? products : _mm512_add_epi16(c->pairs, products);
+    const bool first = quad % run == 0;
+    if (bits == 8) {
+        c->pairs = add_products(c->pairs, LINE_AND(codes, 15), xs, first);
+        c->uppers = add_products(c->uppers, LINE_AND(LINE_SHIFT_RIGHT(codes, 4), 15), xs, first);
+    } else {
+        c->pairs = add_products(c->pairs, codes, xs, first);
+    }
     if ((quad + 1) % run != 0)
         return;
     ints sums = _mm512_madd_epi16(c->pairs, _mm512_set1_epi16(1));
+    if (bits == 8)
+        sums = _mm512_add_epi32(sums, _mm512_madd_epi16(c->uppers, _mm512_set1_epi16(16)));
     c->sums = quad < run ? sums : _mm512_add_epi32(c->sums, sums);
 }
 
-LB_INLINE ints counted(const counter *c, const int bits, int32_t code_sum)
+LB_INLINE ints counted(const counter *c)
 {
-    return bits == 8 ? _mm512_add_epi32(c->sums, _mm512_set1_epi32(128 * code_sum)) : c->sums;
+    return c->sums;
 }
 
 #include "kernels/x86/qmat_times.h"
@@ -39,4 +43,5 @@ LB_INLINE ints counted(const counter *c, const int bits, int32_t code_sum)
 void lb_fill_qmat_avx512(lb_kernels *table)
 {
     table->qmat_times = qmat_times;
+    table->qmat_times_rows = qmat_times_rows;
 }

@@ -39,6 +39,12 @@ LB_INLINE ints less(ints sums, int32_t from_all)
     return _mm512_sub_epi32(sums, _mm512_set1_epi32(from_all));
 }
 
+LB_INLINE ints less_zeros(ints sums, const uint8_t *zeros, int32_t x_sum)
+{
+    const ints wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)zeros));
+    return _mm512_sub_epi32(sums, _mm512_mullo_epi32(wide, _mm512_set1_epi32(x_sum)));
+}
+
 LB_INLINE ints line_e2m1(ints codes)
 {
     static const uint8_t table[] = {LB_PANEL_E2M1, LB_PANEL_E2M1, LB_PANEL_E2M1, LB_PANEL_E2M1};
@@ -71,6 +77,8 @@ LB_INLINE void floats_store(float *p, floats v)
 #define LINE_SHIFT_RIGHT(v, n) _mm512_srli_epi16((v), (unsigned)(n))
 #define LINE_SHIFT_LEFT(v, n) _mm512_slli_epi16((v), (unsigned)(n))
 #define LINE_E2M1(v) line_e2m1(v)
+#define INTS_ZERO() _mm512_setzero_si512()
+#define INTS_ADD(a, b) _mm512_add_epi32((a), (b))
 #define FLOATS_ZERO() _mm512_setzero_ps()
 #define FLOATS_ALL(f) _mm512_set1_ps(f)
 #define FLOATS_ADD(a, b) _mm512_add_ps((a), (b))

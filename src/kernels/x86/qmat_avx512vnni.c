@@ -20,10 +20,8 @@ LB_INLINE void count(counter *c, ints codes, const int8_t *x, const int bits, co
         c->odd = _mm512_dpbusd_epi32(quad == 1 ? _mm512_setzero_si512() : c->odd, codes, xs);
 }
 
-LB_INLINE ints counted(const counter *c, const int bits, int32_t code_sum)
+LB_INLINE ints counted(const counter *c)
 {
-    (void)bits;
-    (void)code_sum;
     return _mm512_add_epi32(c->even, c->odd);
 }
 
@@ -32,4 +30,5 @@ LB_INLINE ints counted(const counter *c, const int bits, int32_t code_sum)
 void lb_fill_qmat_avx512vnni(lb_kernels *table)
 {
     table->qmat_times = qmat_times;
+    table->qmat_times_rows = qmat_times_rows;
 }

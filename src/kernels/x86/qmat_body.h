@@ -6,10 +6,11 @@
  *   ints, floats                      a line of 64 bytes; a float per row
  *   LINE_LOAD(p) LINE_AND(v, byte) LINE_OR(u, v) LINE_SHIFT_RIGHT(v, n) LINE_SHIFT_LEFT(v, n)
  *   LINE_E2M1(v)                      LB_PANEL_E2M1[v]
- *   counter, count(&c, codes, x, width, quad, quads), counted(&c, width, code_sum)
+ *   counter, count(&c, codes, x, width, quad, quads), counted(&c)
  *                                     the exact sum of codes * x over so many quads
  *   FLOATS_ZERO() FLOATS_ALL(f) FLOATS_ADD SUB MUL(a, b), scales_load(p), zeros_load(p), floats_store,
- *   to_floats(ints), less(ints, int), block_scales(panel, index)
+ *   to_floats(ints), less(ints, int), less_zeros(ints, zeros, int), block_scales(panel, index)
+ *   INTS_ZERO() INTS_ADD(a, b)
  *
  * Everything that must be an immediate is one by the preprocessor alone, so this also compiles at -O0. */
 
@@ -61,7 +62,7 @@
 #endif
 #define COUNT(q, quads) count(&c, CODES(q), x + (q)*4, WIDTH, (q) % (quads), (quads))
 
-LB_INLINE ints NAMED(block_sum_)(const uint8_t *block, const int8_t *x, int32_t code_sum)
+LB_INLINE ints NAMED(block_sum_)(const uint8_t *block, const int8_t *x)
 {
     counter c;
     COUNT(0, 8);
@@ -72,27 +73,27 @@ LB_INLINE ints NAMED(block_sum_)(const uint8_t *block, const int8_t *x, int32_t 
     COUNT(5, 8);
     COUNT(6, 8);
     COUNT(7, 8);
-    return counted(&c, WIDTH, code_sum);
+    return counted(&c);
 }
 
-LB_INLINE ints NAMED(low_sum_)(const uint8_t *block, const int8_t *x, int32_t code_sum)
+LB_INLINE ints NAMED(low_sum_)(const uint8_t *block, const int8_t *x)
 {
     counter c;
     COUNT(0, 4);
     COUNT(1, 4);
     COUNT(2, 4);
     COUNT(3, 4);
-    return counted(&c, WIDTH, code_sum);
+    return counted(&c);
 }
 
-LB_INLINE ints NAMED(high_sum_)(const uint8_t *block, const int8_t *x, int32_t code_sum)
+LB_INLINE ints NAMED(high_sum_)(const uint8_t *block, const int8_t *x)
 {
     counter c;
     COUNT(4, 4);
     COUNT(5, 4);
     COUNT(6, 4);
     COUNT(7, 4);
-    return counted(&c, WIDTH, code_sum);
+    return counted(&c);
 }
 
 #ifndef E2M1
@@ -111,16 +112,15 @@ LB_INLINE void NAMED(groups_)(const lb_qmat_panel *panel, const lb_qvec_view *x,
         float x_sum = 0.0f;
         for (size_t b = first; b < end; b++, block += block_bytes) {
             const int8_t *codes = x->codes + b * LB_PANEL_COLS;
-            const int32_t low_sum = x->code_sums[2 * b], high_sum = x->code_sums[2 * b + 1];
             for (size_t line = 0; line < block_bytes; line += LB_LINE_BYTES)
                 _mm_prefetch((const char *)block + PREFETCH_BYTES + line, _MM_HINT_T0);
             if (halves) {
-                floats low = to_floats(NAMED(low_sum_)(block, codes, low_sum));
-                floats high = to_floats(NAMED(high_sum_)(block, codes, high_sum));
+                floats low = to_floats(NAMED(low_sum_)(block, codes));
+                floats high = to_floats(NAMED(high_sum_)(block, codes));
                 sum = FLOATS_ADD(sum, FLOATS_MUL(low, FLOATS_ALL(x->scales[2 * b])));
                 sum = FLOATS_ADD(sum, FLOATS_MUL(high, FLOATS_ALL(x->scales[2 * b + 1])));
             } else {
-                floats dot = to_floats(NAMED(block_sum_)(block, codes, low_sum + high_sum));
+                floats dot = to_floats(NAMED(block_sum_)(block, codes));
                 sum = FLOATS_ADD(sum, FLOATS_MUL(dot, FLOATS_ALL(x->scales[2 * b])));
             }
             x_sum += x->sums[b];
@@ -135,6 +135,77 @@ LB_INLINE void NAMED(groups_)(const lb_qmat_panel *panel, const lb_qvec_view *x,
     }
     floats_store(y, total);
 }
+
+/* One quad of a block times one activation of each of some tokens. */
+#define ROW_COUNT(q) \
+    do { \
+        const ints line = CODES(q); \
+        count(&c0, line, codes + (q)*4, WIDTH, (q), 8); \
+        if (tokens > 1) { \
+            count(&c1, line, codes + stride + (q)*4, WIDTH, (q), 8); \
+            count(&c2, line, codes + 2 * stride + (q)*4, WIDTH, (q), 8); \
+            count(&c3, line, codes + 3 * stride + (q)*4, WIDTH, (q), 8); \
+        } \
+    } while (0)
+
+/* One token or ROW_TILE of them, from `row` on: whole groups summed in integers. */
+LB_INLINE void NAMED(tokens_)(const lb_qmat_panel *panel, const lb_qrows_view *x, size_t row,
+                              const size_t tokens, float *y)
+{
+    const size_t block_bytes = BITS * LB_LINE_BYTES, stride = x->blocks * LB_PANEL_COLS;
+    const uint16_t *scales = panel->scales;
+    floats totals[ROW_TILE];
+    for (size_t t = 0; t < tokens; t++)
+        totals[t] = FLOATS_ZERO();
+    for (size_t at = x->first; at < x->end;) {
+        const size_t group = at / panel->group_blocks, rest = (group + 1) * panel->group_blocks;
+        const size_t end = rest < x->end ? rest : x->end;
+        ints sums[ROW_TILE];
+        int32_t x_sums[ROW_TILE] = {0};
+        for (size_t t = 0; t < tokens; t++)
+            sums[t] = INTS_ZERO();
+        for (; at < end; at++) {
+            const uint8_t *block = panel->codes + at * block_bytes;
+            const int8_t *codes = x->codes + row * stride + at * LB_PANEL_COLS;
+            counter c0, c1, c2, c3;
+            ROW_COUNT(0);
+            ROW_COUNT(1);
+            ROW_COUNT(2);
+            ROW_COUNT(3);
+            ROW_COUNT(4);
+            ROW_COUNT(5);
+            ROW_COUNT(6);
+            ROW_COUNT(7);
+            sums[0] = INTS_ADD(sums[0], counted(&c0));
+            if (tokens > 1) {
+                sums[1] = INTS_ADD(sums[1], counted(&c1));
+                sums[2] = INTS_ADD(sums[2], counted(&c2));
+                sums[3] = INTS_ADD(sums[3], counted(&c3));
+            }
+            for (size_t t = 0; t < tokens; t++)
+                x_sums[t] += x->sums[(row + t) * x->blocks + at];
+        }
+        const floats scale = scales_load(scales + group * LB_PANEL_ROWS);
+        for (size_t t = 0; t < tokens; t++) {
+            const ints centred = panel->zeros
+                                     ? less_zeros(sums[t], panel->zeros + group * LB_PANEL_ROWS, x_sums[t])
+                                     : less(sums[t], (int32_t)panel->zero * x_sums[t]);
+            totals[t] = FLOATS_ADD(totals[t], FLOATS_MUL(scale, to_floats(centred)));
+        }
+    }
+    for (size_t t = 0; t < tokens; t++)
+        floats_store(y + (row + t) * LB_PANEL_ROWS, FLOATS_MUL(totals[t], FLOATS_ALL(x->scales[row + t])));
+}
+
+static void NAMED(rows_)(const lb_qmat_panel *panel, const lb_qrows_view *x, size_t count, float *y)
+{
+    size_t row = 0;
+    for (; row + ROW_TILE <= count; row += ROW_TILE)
+        NAMED(tokens_)(panel, x, row, ROW_TILE, y);
+    for (; row < count; row++)
+        NAMED(tokens_)(panel, x, row, 1, y);
+}
+#undef ROW_COUNT
 
 static void NAMED(whole_groups_)(const lb_qmat_panel *panel, const lb_qvec_view *x, float *y)
 {
@@ -161,8 +232,8 @@ LB_INLINE void NAMED(blocks_)(const lb_qmat_panel *panel, const lb_qvec_view *x,
         for (size_t line = 0; line < block_bytes; line += LB_LINE_BYTES)
             _mm_prefetch((const char *)block + PREFETCH_BYTES + line, _MM_HINT_T0);
         if (halves) {
-            floats low = to_floats(less(NAMED(low_sum_)(block, codes, low_sum), zero * low_sum));
-            floats high = to_floats(less(NAMED(high_sum_)(block, codes, high_sum), zero * high_sum));
+            floats low = to_floats(less(NAMED(low_sum_)(block, codes), zero * low_sum));
+            floats high = to_floats(less(NAMED(high_sum_)(block, codes), zero * high_sum));
             low = FLOATS_MUL(low, FLOATS_ALL(x->scales[2 * b]));
             high = FLOATS_MUL(high, FLOATS_ALL(x->scales[2 * b + 1]));
             floats scale = block_scales(panel, panel->halves ? 2 * b : b);
@@ -172,7 +243,7 @@ LB_INLINE void NAMED(blocks_)(const lb_qmat_panel *panel, const lb_qvec_view *x,
             total = FLOATS_ADD(total, FLOATS_MUL(scale, high));
         } else {
             const int32_t code_sum = low_sum + high_sum;
-            floats dot = to_floats(less(NAMED(block_sum_)(block, codes, code_sum), zero * code_sum));
+            floats dot = to_floats(less(NAMED(block_sum_)(block, codes), zero * code_sum));
             dot = FLOATS_MUL(dot, FLOATS_ALL(x->scales[2 * b]));
             total = FLOATS_ADD(total, FLOATS_MUL(block_scales(panel, b), dot));
         }

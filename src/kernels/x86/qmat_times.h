@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * qmat_times for every layout of codes, out of qmat_body.h, for the instruction set whose operations the
- * including file has defined. */
+ * qmat_times and qmat_times_rows for every layout of codes, out of qmat_body.h, for the instruction set whose
+ * operations the including file has defined. */
 
 /* How far ahead codes are asked for: a few hundred nanoseconds of work. */
 enum { PREFETCH_BYTES = 2048 };
+
+/* Tokens that share what is unpacked of a block of codes. */
+enum { ROW_TILE = 4 };
 
 #define BITS 2
 #include "kernels/x86/qmat_body.h"
@@ -46,6 +49,33 @@ static void qmat_times(const lb_qmat_panel *panel, const lb_qvec_view *x, float 
         break;
     default:
         times_8(panel, x, y);
+        break;
+    }
+}
+
+static void qmat_times_rows(const lb_qmat_panel *panel, const lb_qrows_view *x, size_t count, float *y)
+{
+    switch (panel->bits) {
+    case 2:
+        rows_2(panel, x, count, y);
+        break;
+    case 3:
+        rows_3(panel, x, count, y);
+        break;
+    case 4:
+        rows_4(panel, x, count, y);
+        break;
+    case 5:
+        rows_5(panel, x, count, y);
+        break;
+    case 6:
+        rows_6(panel, x, count, y);
+        break;
+    case 7:
+        rows_7(panel, x, count, y);
+        break;
+    default:
+        rows_8(panel, x, count, y);
         break;
     }
 }
