@@ -112,7 +112,7 @@ static void sweep_rows(void *arg, size_t begin, size_t end)
 /* By what the kinds of elements are chosen: scores [n] in visiting order, stored [n] in stored order. */
 static void find_scores(const lb_recipe *recipe, const lb_columns *p, float *scores, float *stored)
 {
-    lb_saliency_scores(recipe, p, recipe->order == LB_ORDER_ACT, scores);
+    lb_saliency_scores(recipe->saliency, p, scores);
     for (size_t t = 0; t < p->n; t++)
         stored[p->column[t]] = scores[t];
 }

@@ -40,7 +40,7 @@ static lb_status find_scores(const lb_recipe *recipe, const lb_hessian *h, const
 {
     lb_columns columns;
     LB_TRY(lb_columns_create(recipe, LB_ORDER_NONE, format, h, &columns, err));
-    lb_saliency_scores(recipe, &columns, true, scores);
+    lb_saliency_scores(recipe->saliency, &columns, scores);
     lb_columns_free(&columns);
     return LB_OK;
 }

@@ -1,35 +1,42 @@
 /* SPDX-License-Identifier: MIT */
 #include "quantize/saliency.h"
 
-/* [H^-1]_ii = sum over k <= i of U_ki^2; without the channels before `first`, which are fixed, k begins there. */
-static double inverse_diagonal(const lb_columns *c, size_t first, size_t i)
+enum { COLUMNS = 64 };
+
+/* [H^-1]_ii = sum over k <= i of U_ki^2, of channels [first, first + count). */
+static void inverse_diagonal(const lb_columns *c, size_t first, size_t count, double *out)
 {
-    double sum = 0.0;
-    for (size_t k = first; k <= i; k++)
-        sum += (double)c->u[k * c->n + i] * (double)c->u[k * c->n + i];
-    return sum;
+    for (size_t j = 0; j < count; j++)
+        out[j] = 0.0;
+    for (size_t k = 0; k < first + count; k++) {
+        const float *u = c->u + k * c->n + first; /* zeros below the diagonal */
+        for (size_t j = 0; j < count; j++)
+            out[j] += (double)u[j] * (double)u[j];
+    }
 }
 
-void lb_saliency_scores(const lb_recipe *recipe, const lb_columns *columns, bool at_once, float *out)
+static float score(lb_saliency how, double diagonal, float u)
 {
-    size_t first = 0;
-    for (size_t i = 0; i < columns->n; i++) {
-        if (columns->starts[i] && !at_once)
-            first = i;
-        const double diagonal = inverse_diagonal(columns, first, i);
-        switch (recipe->saliency) {
-        case LB_SALIENCY_OBS:
-            out[i] = (float)(1.0 / diagonal);
-            break;
-        case LB_SALIENCY_PAPER:
-            out[i] = (float)(1.0 / (diagonal * diagonal));
-            break;
-        case LB_SALIENCY_CHOL:
-            out[i] = columns->importance[i];
-            break;
-        case LB_SALIENCY_MAGNITUDE:
-            out[i] = 1.0f;
-            break;
-        }
+    switch (how) {
+    case LB_SALIENCY_OBS:
+        return (float)(1.0 / diagonal);
+    case LB_SALIENCY_PAPER:
+        return (float)(1.0 / (diagonal * diagonal));
+    case LB_SALIENCY_CHOL:
+        return 1.0f / (u * u);
+    default:
+        return 1.0f;
+    }
+}
+
+void lb_saliency_scores(lb_saliency how, const lb_columns *columns, float *out)
+{
+    const size_t n = columns->n;
+    for (size_t first = 0; first < n; first += COLUMNS) {
+        const size_t count = n - first < COLUMNS ? n - first : COLUMNS;
+        double diagonal[COLUMNS];
+        inverse_diagonal(columns, first, count, diagonal);
+        for (size_t i = first; i < first + count; i++)
+            out[i] = score(how, diagonal[i - first], columns->u[i * n + i]);
     }
 }

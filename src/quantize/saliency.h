@@ -14,9 +14,7 @@
 
 #include "quantize/columns.h"
 
-/* Scores of all channels by recipe->saliency, in visiting order: out [columns->n]. [H^-1]_ii is that of the channels
- * which are not rounded yet when the group of i is entered, or, for groups whose kinds are chosen before anything is
- * rounded (`at_once`), of all channels. */
-void lb_saliency_scores(const lb_recipe *recipe, const lb_columns *columns, bool at_once, float *out);
+/* Scores of all channels in visiting order: out [columns->n]. */
+void lb_saliency_scores(lb_saliency how, const lb_columns *columns, float *out);
 
 #endif
