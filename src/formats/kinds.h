@@ -19,4 +19,11 @@ typedef struct lb_kinds_ops {
                 size_t n, lb_fit how, float *params);
 } lb_kinds_ops;
 
+/* Bits a weight, without scales and without what says which elements are high. */
+static inline double lb_kinds_nominal_bits(const lb_format *format)
+{
+    const double high = (double)format->high_count / (double)format->group;
+    return high * (double)format->high_bits + (1.0 - high) * (double)format->low_bits;
+}
+
 #endif

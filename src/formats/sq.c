@@ -95,12 +95,6 @@ static lb_status refuse_sq(const char *name, lb_error *err)
     return lb_fail(err, LB_EINVAL, "format \"%.40s\": write the low fraction without zeros at its end", name);
 }
 
-double lb_sq_nominal_bits(const lb_format *format)
-{
-    const double high = (double)format->high_count / (double)format->group;
-    return high * (double)format->high_bits + (1.0 - high) * (double)format->low_bits;
-}
-
 /* ---- Kinds, scales, codes ---------------------------------------------------------------------------- */
 
 /* An element's place in the order of w^2 * score, counted for all at once: loops that compilers vectorise. */

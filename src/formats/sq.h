@@ -61,7 +61,4 @@ static inline uint8_t lb_sq_code(const lb_format *format, bool high, int q)
     return (uint8_t)(high ? q + lb_sq_high_top(format) + 2 * low_top + 1 : q + low_top);
 }
 
-/* Bits a weight without scales and without what says where the high ones are: (1 - S) H + S L. */
-double lb_sq_nominal_bits(const lb_format *format);
-
 #endif

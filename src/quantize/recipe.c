@@ -259,7 +259,7 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
         failed |= json_object_set_new(json, "damp", json_real(recipe->damp));
         failed |= json_object_set_new(json, "compensate", json_real(recipe->compensate));
     }
-    if (lb_recipe_has_kinds(recipe)) {
+    if (lb_recipe_has_kinds(recipe) && recipe->samples > 0) { /* otherwise all go by magnitude */
         failed |= json_object_set_new(json, "saliency", json_string(saliency_names[recipe->saliency]));
         failed |= json_object_set_new(json, "damp", json_real(recipe->damp));
     }

@@ -43,9 +43,9 @@ static void check_name(const lb_format *f, size_t index)
     assert_true((double)f->high_count == high);
     /* Stored with a mask exactly where that is smaller: y + 1 against low + (1 - S) high. */
     const double share = high / (double)banks[b], sentinel = f->low_bits + share * f->high_bits;
-    assert_true(lb_sq_nominal_bits(f) == share * f->high_bits + (1.0 - share) * f->low_bits);
-    assert_true(f->masked == (lb_sq_nominal_bits(f) + 1.0 < sentinel));
-    const double bits = (f->masked ? lb_sq_nominal_bits(f) + 1.0 : sentinel) + 32.0 / (double)banks[b];
+    assert_true(lb_kinds_nominal_bits(f) == share * f->high_bits + (1.0 - share) * f->low_bits);
+    assert_true(f->masked == (lb_kinds_nominal_bits(f) + 1.0 < sentinel));
+    const double bits = (f->masked ? lb_kinds_nominal_bits(f) + 1.0 : sentinel) + 32.0 / (double)banks[b];
     assert_int_equal(lb_format_row_bytes(f, MOST_COLS), (size_t)(bits * MOST_COLS / 8.0));
 }
 
