@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * What is told of formats with elements of two kinds (formats/kinds.h) beside the bits that they take: the nominal ones,
- * and how the high elements are marked. */
+ * What is told of formats with elements of two kinds (formats/kinds.h) beside the bits that they take: the nominal
+ * ones, and how the high elements are marked. */
 #ifndef LB_CLI_KINDS_TEXT_H
 #define LB_CLI_KINDS_TEXT_H
 
