@@ -29,9 +29,9 @@
 enum { SIDE = 4096, MOST_SIDE = 1 << 16, MOST_MATRICES = 64, MOST_FORMATS = 32, PATTERNS = 16 };
 static const size_t MEMORY_BYTES = (size_t)160 << 20, CACHE_BYTES = 192 << 10;
 
-static const char *const preset_formats[] = {"int2-g128-asym", "bp2-g256",  "int2-g128", "int3-g128",
-                                             "bp3-g256",       "int4-g128", "int5-g128", "int6-g128",
-                                             "int7-g128",      "int8-g128"};
+static const char *const preset_formats[] = {"int2-g128-asym", "bp2-g256",  "int2-g128",       "int3-g128",
+                                             "bp3-g256",       "int4-g128", "int5-g128",       "int6-g128",
+                                             "int7-g128",      "int8-g128", "sq8/4-b64-s0.875"};
 
 typedef struct subject {
     lb_format format;

@@ -252,6 +252,60 @@ static inline double *reader_block_weight(const reader *r, const struct reader_b
     return out;
 }
 
+/* A two's complement integer out of a row's bits. */
+static inline int reader_integer(const unsigned char *row, size_t i, unsigned width)
+{
+    return (int)reader_element(reader_code(row, i, width), width, 0, 0);
+}
+
+/* SQ-format; NULL when the layer has another. */
+static inline double *reader_sq_weight(const reader *r, const char *layer, size_t rows, size_t cols)
+{
+    const json_t *q = json_object_get(r->config, "quantization_config");
+    const char *format = json_string_value(json_object_get(json_object_get(q, "layers"), layer));
+    unsigned high_width, low_width;
+    size_t bank;
+    double fraction;
+    char name[192];
+    if (!format || sscanf(format, "sq%u/%u-b%zu-s%lf", &high_width, &low_width, &bank, &fraction) != 4)
+        return NULL;
+    const size_t high_count = (size_t)((1.0 - fraction) * (double)bank), banks = cols / bank;
+    const bool masked = (1.0 - fraction) * low_width > 1.0;
+    double *out = malloc(rows * cols * sizeof *out);
+    assert_non_null(out);
+    snprintf(name, sizeof name, "%s.weight.codes", layer);
+    const reader_tensor *codes = reader_get(r, name, "U8"), *mask = NULL;
+    snprintf(name, sizeof name, "%s.weight.high", layer);
+    const reader_tensor *highs = reader_get(r, name, "U8");
+    snprintf(name, sizeof name, "%s.weight.scales", layer);
+    const reader_tensor *scales = reader_get(r, name, "F16");
+    snprintf(name, sizeof name, "%s.weight.mask", layer);
+    if (masked)
+        mask = reader_get(r, name, "U8");
+    else
+        assert_null(reader_find(r, name));
+    assert_int_equal(codes->shape[1], ((masked ? cols - banks * high_count : cols) * low_width + 7) / 8);
+    assert_int_equal(highs->shape[1], (banks * high_count * high_width + 7) / 8);
+    assert_int_equal(scales->shape[1], banks * 2);
+    for (size_t row = 0; row < rows; row++) {
+        size_t low_at = 0, high_at = 0;
+        for (size_t c = 0; c < cols; c++) {
+            const unsigned char *scale = scales->data + 2 * (row * banks + c / bank) * 2;
+            int integer = 0;
+            bool high = masked && reader_code(mask->data + row * mask->shape[1], c, 1);
+            if (!high)
+                integer = reader_integer(codes->data + row * codes->shape[1], low_at++, low_width);
+            if (!masked)
+                high = integer == -(1 << (low_width - 1));
+            if (high)
+                integer = reader_integer(highs->data + row * highs->shape[1], high_at++, high_width);
+            out[row * cols + c] = reader_half(scale + (high ? 2 : 0)) * integer;
+        }
+        assert_int_equal(high_at, banks * high_count);
+    }
+    return out;
+}
+
 /* The weight LAYER.weight [rows, cols] in double: packed or float. */
 static inline double *reader_weight(const reader *r, const char *layer, size_t rows, size_t cols)
 {
@@ -262,6 +316,9 @@ static inline double *reader_weight(const reader *r, const char *layer, size_t r
     const struct reader_block_format *blocks = reader_block_format(r, layer, &exact);
     if (blocks)
         return reader_block_weight(r, blocks, exact, layer, rows, cols);
+    double *sq = reader_sq_weight(r, layer, rows, cols);
+    if (sq)
+        return sq;
     double *out = malloc(rows * cols * sizeof *out);
     assert_non_null(out);
     if (!reader_format(r, layer, &width, &group, &asymmetric)) {

@@ -32,6 +32,7 @@ typedef struct lb_quantize_options {
     const char *method; /* "rtn", "gptq", "signround", "bpdq" */
     const char *fit; /* "search" (importance-weighted) or "range" (extremes only) */
     const char *order; /* GPTQ's column order: "group", "act", "none" */
+    const char *saliency; /* what makes a weight of sqH/L-bB-sS high: "obs", "paper", "chol", "magnitude" */
     double damp; /* added to the Hessian's diagonal, as a share of its mean; 0..10 */
     double compensate; /* GPTQ: how much of the error of earlier layers each layer is asked to undo, 0..1 */
     const char *calibration; /* text file; NULL: the built-in text for methods that need one, and no

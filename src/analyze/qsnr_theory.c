@@ -78,10 +78,11 @@ static scale_kind kind_of(const lb_format *format)
     }
 }
 
-/* int4-g128 and the like: a float scale, and one sided use of the range -2^(bits-1). */
+/* int4-g128 and the like: a float scale, and one sided use of the range -2^(bits-1). Of formats with two kinds of
+ * elements nothing is known. */
 static double plain_integers(lb_theory theory, const lb_format *format, double crest, size_t block)
 {
-    if (lb_format_is_float(format) || !format->symmetric || theory == LB_THEORY_PAPER)
+    if (lb_format_is_float(format) || !format->symmetric || format->ops->kinds || theory == LB_THEORY_PAPER)
         return NAN;
     return lb_theorem_int(format->bits, ldexp(1.0, (int)format->bits - 1), crest, 1.0, block);
 }

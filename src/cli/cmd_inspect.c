@@ -11,6 +11,7 @@
 #include "base/thread.h"
 #include "cli/args.h"
 #include "cli/command.h"
+#include "cli/kinds_text.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "model/inputs.h"
@@ -132,6 +133,13 @@ static void print_formats(const lb_stored_model *m)
             printf("%-14s %-16s %7zu %12.3f\n", short_name(l), l->format.name, count,
                    ratio_bits(bytes, elems));
     }
+    for (size_t i = 0; i < m->count; i++) {
+        bool seen = false;
+        for (size_t k = 0; k < i; k++)
+            seen = seen || strcmp(m->layers[k].format.name, m->layers[i].format.name) == 0;
+        if (!seen)
+            lb_print_kinds(&m->layers[i].format);
+    }
 }
 
 static void print_layers(const lb_stored_model *m)
@@ -213,11 +221,11 @@ static json_t *layers_json(const lb_stored_model *m)
     json_t *list = json_array();
     for (size_t i = 0; i < m->count; i++) {
         const lb_stored_layer *l = &m->layers[i];
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "name", l->name, "format",
-                                        l->format.name, "rows", (json_int_t)l->rows, "cols",
-                                        (json_int_t)l->cols, "bytes", (json_int_t)l->bytes, "bits_per_weight",
-                                        ratio_bits(l->bytes, (uint64_t)l->rows * l->cols)));
+        json_t *layer =
+            json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "name", l->name, "format", l->format.name, "rows",
+                      (json_int_t)l->rows, "cols", (json_int_t)l->cols, "bytes", (json_int_t)l->bytes,
+                      "bits_per_weight", ratio_bits(l->bytes, (uint64_t)l->rows * l->cols));
+        json_array_append_new(list, lb_kinds_add_json(&l->format, layer));
     }
     return list;
 }

@@ -19,8 +19,8 @@
 
 typedef struct quantize_args {
     lb_common_args common;
-    const char *model, *output, *format, *act, *transform, *method, *recipe, *fit, *order, *calibration,
-        *eval_text, *signround, *best, *candidates, *allocate, *report, *init;
+    const char *model, *output, *format, *act, *transform, *method, *recipe, *fit, *order, *saliency,
+        *calibration, *eval_text, *signround, *best, *candidates, *allocate, *report, *init;
     size_t samples, seqlen, eval_tokens, eval_ctx, iters, batch, sensitivity_samples, sensitivity_seqlen,
         polish, polish_batch, refine;
     double damp, compensate, lr, target_bits, polish_lr, smooth;
@@ -36,7 +36,8 @@ static const lb_arg options[] = {
      .help =
          "number format of the linear layers: intB-gG or intB-row, B = 2..8, G = 32, 64, 128, 256, -asym "
          "for an integer zero point; mxfp8-e4m3, mxfp8-e5m2, mxfp6-e2m3, mxfp6-e3m2, mxfp4, mxint8, mxint6, "
-         "mxint4; nvfp4, nvint4; bpK-gG or bpK-row, K = 1..4 bit planes"},
+         "mxint4; nvfp4, nvint4; bpK-gG or bpK-row, K = 1..4 bit planes; sqH/L-bB-sS, H and L bits for the "
+         "share 1-S and S of each bank of B weights, like sq8/4-b64-s0.875"},
     {"--act", LB_ARG_STRING, offsetof(quantize_args, act), .value = "FORMAT", .shown = "not rounded",
      .help = "round the inputs of the linear layers to this format too, here and whenever the result runs"},
     {"--transform", LB_ARG_STRING, offsetof(quantize_args, transform), .value = "NAME", .preset = "none",
@@ -92,6 +93,11 @@ static const lb_arg options[] = {
              "signround v1, do unless told otherwise)"},
     {"--order", LB_ARG_CHOICE, offsetof(quantize_args, order), .choices = "group|act|none", .preset = "group",
      .help = "gptq: order of columns"},
+    {"--saliency", LB_ARG_CHOICE, offsetof(quantize_args, saliency), .choices = "obs|paper|chol|magnitude",
+     .preset = "obs",
+     .help = "sqH/L: which weights are high, by w^2/[H^-1]_ii, w^2/[H^-1]_ii^2 (arXiv:2512.05409), "
+             "w^2/U_ii^2 with "
+             "H^-1 = U^T U, or w^2"},
     {"--damp", LB_ARG_DOUBLE, offsetof(quantize_args, damp), .low = 0, .high = 10, .preset = "0.01",
      .help = "gptq: damping, as a share of the Hessian's mean diagonal"},
     {"--compensate", LB_ARG_DOUBLE, offsetof(quantize_args, compensate), .low = 0, .high = 1, .preset = "0.5",
@@ -357,6 +363,21 @@ static bool names_are_known(const quantize_args *args, lb_error *err)
     return true;
 }
 
+/* Whether a format with elements of two kinds is asked for; all names are known. */
+static bool asks_for_kinds(const quantize_args *args)
+{
+    lb_recipe recipe;
+    lb_recipe_default(&recipe);
+    (void)lb_format_parse(args->format, &recipe.format, NULL);
+    for (size_t i = 0; i < args->layers.count; i++)
+        (void)lb_recipe_add_rule(&recipe, args->layers.items[i], NULL);
+    if (lb_args_given(&spec, args, "--target-bits")) {
+        recipe.allocation.how = LB_ALLOCATE_FISHER;
+        (void)lb_candidates_parse(args->candidates, &recipe.allocation, NULL);
+    }
+    return lb_recipe_has_kinds(&recipe);
+}
+
 /* A flag that does nothing is likely a mistake, if a harmless one. */
 static void warn_of_idle_flags(const quantize_args *args)
 {
@@ -379,8 +400,13 @@ static void warn_of_idle_flags(const quantize_args *args)
         fprintf(stderr, "lowbit quantize: --smooth has no effect without --transform smooth\n");
     if (args->no_clip && !strstr(args->transform, "awq"))
         fprintf(stderr, "lowbit quantize: --no-clip has no effect without --transform awq\n");
+    /* Without the inputs' Hessian all saliencies are the magnitude's. */
+    const bool scored = asks_for_kinds(args) && (strcmp(args->method, "rtn") != 0 || args->calibration);
+    if (lb_args_given(&spec, args, "--saliency") && !scored)
+        fprintf(stderr, "lowbit quantize: --saliency has no effect without a format sqH/L and calibration\n");
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
-        if (lb_args_given(&spec, args, flags[i].flag) && !strstr(flags[i].methods, args->method))
+        if (lb_args_given(&spec, args, flags[i].flag) && !strstr(flags[i].methods, args->method) &&
+            !(scored && strcmp(flags[i].flag, "--damp") == 0))
             fprintf(stderr, "lowbit quantize: %s has no effect with --method %s\n", flags[i].flag,
                     args->method);
     for (size_t i = 0; i < sizeof calibrating / sizeof *calibrating; i++)
@@ -494,6 +520,7 @@ int cmd_quantize(int argc, char **argv)
     apply_allocation(&args, &o);
     apply_polish(&args, &o);
     o.order = args.order;
+    o.saliency = args.saliency;
     o.damp = args.damp;
     o.compensate = args.compensate;
     apply_bpdq(&args, &o);

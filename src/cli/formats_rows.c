@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/kinds_text.h"
 #include "cli/output.h"
 
 /* ---- Rows ------------------------------------------------------------------------------------------ */
@@ -37,19 +38,23 @@ void lb_print_formats_rows(const lb_formats_rows *rows)
         print_db(row->result.theory_paper_db);
         printf("   %.2f %.2f %.2f %.2f %.2f\n", c->min, c->q1, c->median, c->q3, c->max);
     }
+    for (size_t i = 0; i < rows->count; i++)
+        if (!rows->items[i].rotated)
+            lb_print_kinds(rows->items[i].format);
 }
 
 static json_t *row_json(const lb_formats_rows *rows, const lb_formats_row *row)
 {
     const lb_qsnr_result *r = &row->result;
     const lb_crest_summary *c = &r->crest;
-    return json_pack("{s:s, s:s, s:o, s:I, s:o, s:o, s:o, s:b, s:f, s:{s:f, s:f, s:f, s:f, s:f, s:f, s:I}}",
-                     "format", row->format->name, "rule", lb_rule_name(row->format), "dist",
-                     lb_json_text(rows->dist), "n", (json_int_t)r->values, "qsnr_db",
-                     lb_json_number(r->qsnr_db), "qsnr_theory_db", lb_json_number(r->theory_db),
-                     "qsnr_theory_paper_db", lb_json_number(r->theory_paper_db), "hadamard", row->rotated,
-                     "bits_per_weight", r->bits_per_value, "crest", "min", c->min, "q1", c->q1, "median",
-                     c->median, "q3", c->q3, "max", c->max, "mean", c->mean, "blocks", (json_int_t)c->blocks);
+    json_t *json = json_pack(
+        "{s:s, s:s, s:o, s:I, s:o, s:o, s:o, s:b, s:f, s:{s:f, s:f, s:f, s:f, s:f, s:f, s:I}}", "format",
+        row->format->name, "rule", lb_rule_name(row->format), "dist", lb_json_text(rows->dist), "n",
+        (json_int_t)r->values, "qsnr_db", lb_json_number(r->qsnr_db), "qsnr_theory_db",
+        lb_json_number(r->theory_db), "qsnr_theory_paper_db", lb_json_number(r->theory_paper_db), "hadamard",
+        row->rotated, "bits_per_weight", r->bits_per_value, "crest", "min", c->min, "q1", c->q1, "median",
+        c->median, "q3", c->q3, "max", c->max, "mean", c->mean, "blocks", (json_int_t)c->blocks);
+    return lb_kinds_add_json(row->format, json);
 }
 
 json_t *lb_formats_rows_json(const lb_formats_rows *rows)

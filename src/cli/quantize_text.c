@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/kinds_text.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/score_text.h"
+#include "formats/format.h"
 
 /* A result is called collapsed beyond these bounds (docs/evaluation.md says why these). */
 static const double COLLAPSED_TOP1 = 50.0; /* per cent of predictions that agree */
@@ -18,12 +20,30 @@ double lb_relative_root(double energy_ratio)
     return 100.0 * sqrt(energy_ratio);
 }
 
+static bool is_first_of_its_format(const lb_quantize_result *r, size_t index)
+{
+    for (size_t i = 0; i < index; i++)
+        if (strcmp(r->layers[i].format, r->layers[index].format) == 0)
+            return false;
+    return true;
+}
+
+static void print_kinds(const char *name)
+{
+    lb_format format;
+    if (lb_format_parse(name, &format, NULL) == LB_OK)
+        lb_print_kinds(&format);
+}
+
 static void print_size(const lb_quantize_result *r)
 {
     char bytes[32], file[32], weights[32];
     printf("bits/weight   %.3f in quantized layers (%.1f %% of all weights), %.3f over the whole model\n",
            r->quantized_bits_per_weight, 100.0 * (double)r->quantized_weights / (double)r->weights,
            r->bits_per_weight);
+    for (size_t i = 0; i < r->layer_count; i++)
+        if (is_first_of_its_format(r, i))
+            print_kinds(r->layers[i].format);
     if (r->candidates)
         printf("allocated     %.3f bits/weight on average over the layers that were to be decided on\n",
                r->allocated_bits_per_weight);
@@ -164,6 +184,9 @@ json_t *lb_quantize_json(const lb_quantize_findings *f)
         json_t *layer =
             json_pack("{s:s, s:s, s:f, s:o}", "name", l->name, "format", l->format, "bits_per_weight",
                       l->bits_per_weight, "relative_error", lb_json_number(l->relative_error));
+        lb_format format;
+        if (lb_format_parse(l->format, &format, NULL) == LB_OK)
+            layer = lb_kinds_add_json(&format, layer);
         if (r->sensitivities) {
             json_t *scores = json_object();
             for (size_t k = 0; k < r->candidate_count; k++)

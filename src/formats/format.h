@@ -12,7 +12,8 @@
  *   pack   codes, parameters            -> bytes, and back (unpack)
  *
  * and a fifth, tune (tune.h), for those that learn how to round; and for those that fit values to chosen codes, what
- * values are linear in (linear_format.h).
+ * values are linear in (linear_format.h). Where elements of a group differ in kind, their kinds are chosen first
+ * (kinds.h).
  *
  * Methods see this interface only: they know no format by name. Formats know no method.
  * The last group of a row is short where the group size does not divide the row.
@@ -29,6 +30,7 @@
 struct lb_element; /* element.h */
 struct lb_tune_ops; /* tune.h */
 struct lb_linear_format_ops; /* linear_format.h */
+struct lb_kinds_ops; /* kinds.h */
 
 enum {
     LB_FORMAT_NAME_BYTES = 32,
@@ -68,6 +70,9 @@ typedef struct lb_format_ops {
 
     /* Fills *out and returns true when `name` belongs to this family and is well formed. */
     bool (*parse)(const char *name, lb_format *out);
+    /* LB_EINVAL with the reason where a name has this family's shape but is none; NULL: nothing more to say. */
+    lb_status (*refuse)(const char *name, lb_error *err);
+    bool whole_groups; /* a row has no short last group: lb_format_check_cols */
 
     /* The float > 0 that all groups of the tensor w [n] share; NULL: there is none. See lb_format_bind. */
     float (*tensor_scale)(const lb_format *format, const float *w, size_t n);
@@ -75,6 +80,7 @@ typedef struct lb_format_ops {
     /* w [n], importance [n] (> 0) or NULL for equal weights -> params [format->params]. */
     void (*fit)(const lb_format *format, const float *w, const float *importance, size_t n, lb_fit how,
                 float *params);
+    /* codes [n] hold codes of the elements' kinds where the format has kinds. */
     void (*round)(const lb_format *format, const float *params, const float *w, size_t n, uint8_t *codes);
     void (*value)(const lb_format *format, const float *params, const uint8_t *codes, size_t n, float *w);
 
@@ -89,6 +95,7 @@ typedef struct lb_format_ops {
 
     const struct lb_tune_ops *tune; /* rounding that is learned by gradients */
     const struct lb_linear_format_ops *linear; /* values that are linear in coefficients */
+    const struct lb_kinds_ops *kinds; /* elements of two kinds */
 } lb_format_ops;
 
 struct lb_format {
@@ -102,6 +109,10 @@ struct lb_format {
     const struct lb_element *element; /* NULL for all others */
     lb_scale_rule rule;
     float tensor_scale; /* 1 until it is bound */
+    /* Formats with elements of two kinds (kinds.h) only: */
+    unsigned low_bits, high_bits;
+    size_t high_count; /* of a group's elements */
+    bool masked; /* stored with a bit for each element, not with sentinels */
 };
 
 /* The format of that name; LB_EINVAL with the list of what there is. */
@@ -117,6 +128,9 @@ bool lb_format_keeps(const lb_format *format);
 bool lb_format_has_tensor_scale(const lb_format *format);
 void lb_format_bind(lb_format *format, const float *w, size_t n);
 
+/* LB_EINVAL unless rows of `cols` can be cut into groups; `what` (a layer's name) is for the message. */
+lb_status lb_format_check_cols(const lb_format *format, size_t cols, const char *what, lb_error *err);
+
 /* Groups in a row of `cols`, and the size of group g. */
 size_t lb_format_groups(const lb_format *format, size_t cols);
 size_t lb_format_group_size(const lb_format *format, size_t cols, size_t g);
@@ -129,7 +143,16 @@ uint64_t lb_format_tensor_bytes(const lb_format *format, size_t rows, size_t col
 /* The family that a name's beginning stands for, by index, for listings; NULL past the end. */
 const lb_format_ops *lb_format_family(size_t index);
 
-/* fit + round of a whole row: w [cols] -> codes [cols], params [groups * format->params]. */
+/* Of formats with kinds, codes [cols] of the kinds that w^2 * score chooses (kinds.h); of others nothing. */
+void lb_format_choose_row(const lb_format *format, const float *w, const float *score, size_t cols,
+                          uint8_t *codes);
+/* fit of one group, of whose elements codes [n] say the kinds where the format has kinds. */
+void lb_format_fit(const lb_format *format, const float *w, const float *importance, const uint8_t *codes,
+                   size_t n, lb_fit how, float *params);
+/* fit + round of a whole row whose kinds are chosen: w [cols] -> codes [cols], params [groups * format->params]. */
+void lb_format_encode_chosen_row(const lb_format *format, const float *w, const float *importance,
+                                 size_t cols, lb_fit how, uint8_t *codes, float *params);
+/* The same with kinds chosen by w^2 * importance. */
 void lb_format_encode_row(const lb_format *format, const float *w, const float *importance, size_t cols,
                           lb_fit how, uint8_t *codes, float *params);
 /* value of a whole row. */

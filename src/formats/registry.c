@@ -6,13 +6,15 @@
 #include "formats/format.h"
 #include "formats/block_format.h"
 #include "formats/int.h"
+#include "formats/kinds.h"
 #include "formats/mx.h"
 #include "formats/nv.h"
 #include "formats/planes.h"
+#include "formats/sq.h"
 
 /* A new family is one line here. */
 static const lb_format_ops *const families[] = {&lb_int_format, &lb_mx_format, &lb_nv_format,
-                                                &lb_planes_format};
+                                                &lb_planes_format, &lb_sq_format};
 
 static bool parse_float(const char *name, lb_format *out)
 {
@@ -53,6 +55,9 @@ lb_status lb_format_parse(const char *name, lb_format *out, lb_error *err)
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, "%s; ", families[i]->syntax);
     }
+    for (size_t i = 0; lb_format_family(i); i++)
+        if (families[i]->refuse)
+            LB_TRY(families[i]->refuse(name, err));
     return lb_fail(err, LB_EINVAL, "format \"%.40s\" is not known: there are %sf32, f16, bf16", name, known);
 }
 
@@ -64,6 +69,22 @@ bool lb_format_is_float(const lb_format *format)
 bool lb_format_keeps(const lb_format *format)
 {
     return format->ops == NULL && (format->bits == 32 || format->bits == 0);
+}
+
+lb_status lb_format_check_cols(const lb_format *format, size_t cols, const char *what, lb_error *err)
+{
+    size_t fitting = 256;
+    if (lb_format_is_float(format) || !format->ops->whole_groups || cols % format->group == 0)
+        return LB_OK;
+    while (cols % fitting != 0)
+        fitting /= 2;
+    if (fitting >= 16)
+        return lb_fail(err, LB_EINVAL,
+                       "%s: %s has banks of %zu, which do not divide its width of %zu; banks of %zu do", what,
+                       format->name, format->group, cols, fitting);
+    return lb_fail(err, LB_EINVAL,
+                   "%s: %s has banks of %zu, which do not divide its width of %zu, nor do smaller ones", what,
+                   format->name, format->group, cols);
 }
 
 size_t lb_format_groups(const lb_format *format, size_t cols)
@@ -108,16 +129,42 @@ uint64_t lb_format_tensor_bytes(const lb_format *format, size_t rows, size_t col
            (lb_format_has_tensor_scale(format) ? sizeof(float) : 0);
 }
 
-void lb_format_encode_row(const lb_format *format, const float *w, const float *importance, size_t cols,
-                          lb_fit how, uint8_t *codes, float *params)
+void lb_format_choose_row(const lb_format *format, const float *w, const float *score, size_t cols,
+                          uint8_t *codes)
+{
+    for (size_t g = 0, at = 0; format->ops->kinds && at < cols; g++) {
+        const size_t n = lb_format_group_size(format, cols, g);
+        format->ops->kinds->choose(format, w + at, score ? score + at : NULL, n, codes + at);
+        at += n;
+    }
+}
+
+void lb_format_fit(const lb_format *format, const float *w, const float *importance, const uint8_t *codes,
+                   size_t n, lb_fit how, float *params)
+{
+    if (format->ops->kinds)
+        format->ops->kinds->fit(format, w, importance, codes, n, how, params);
+    else
+        format->ops->fit(format, w, importance, n, how, params);
+}
+
+void lb_format_encode_chosen_row(const lb_format *format, const float *w, const float *importance,
+                                 size_t cols, lb_fit how, uint8_t *codes, float *params)
 {
     for (size_t g = 0, at = 0; at < cols; g++) {
-        size_t n = lb_format_group_size(format, cols, g);
+        const size_t n = lb_format_group_size(format, cols, g);
         float *p = params + g * format->params;
-        format->ops->fit(format, w + at, importance ? importance + at : NULL, n, how, p);
+        lb_format_fit(format, w + at, importance ? importance + at : NULL, codes + at, n, how, p);
         format->ops->round(format, p, w + at, n, codes + at);
         at += n;
     }
+}
+
+void lb_format_encode_row(const lb_format *format, const float *w, const float *importance, size_t cols,
+                          lb_fit how, uint8_t *codes, float *params)
+{
+    lb_format_choose_row(format, w, importance, cols, codes);
+    lb_format_encode_chosen_row(format, w, importance, cols, how, codes, params);
 }
 
 void lb_format_decode_row(const lb_format *format, const uint8_t *codes, const float *params, size_t cols,

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/half.h"
 #include "base/thread.h"
+#include "formats/kinds.h"
 
 /* Floats of a chunk: enough work to be worth handing to a thread. */
 enum { CHUNK_FLOATS = 16 << 10, TILE = 256 };
@@ -55,7 +56,9 @@ static void cast_groups(const lb_format *format, float *x, size_t cols)
                 x[at] = NAN;
             continue;
         }
-        format->ops->fit(format, x + at, NULL, end - at, LB_FIT_RANGE, params);
+        if (format->ops->kinds) /* groups of these fit a tile */
+            format->ops->kinds->choose(format, x + at, NULL, end - at, codes);
+        lb_format_fit(format, x + at, NULL, codes, end - at, LB_FIT_RANGE, params);
         while (at < end) {
             const size_t n = end - at < TILE ? end - at : TILE;
             format->ops->round(format, params, x + at, n, codes);
@@ -87,6 +90,7 @@ static void cast_chunk(void *arg, size_t begin, size_t end)
 lb_status lb_cast_rows(const lb_kernels *kernels, const lb_format *format, bool bind_rows, float *x,
                        size_t rows, size_t cols, lb_error *err)
 {
+    LB_TRY(lb_format_check_cols(format, cols, "a tensor", err));
     job j = {.kernels = kernels, .format = format, .bind_rows = bind_rows, .x = x, .cols = cols};
     if (lb_format_has_tensor_scale(format) && !bind_rows &&
         !(format->tensor_scale > 0.0f && isfinite(format->tensor_scale)))

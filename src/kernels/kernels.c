@@ -25,6 +25,7 @@ static void build(void)
     lb_fill_block_codec_ref(&table);
     lb_fill_hadamard_ref(&table);
     lb_fill_planes_ref(&table);
+    lb_fill_high_ref(&table);
     tables[LB_CPU_REF] = table;
 #ifdef LB_X86_KERNELS
     best = lb_cpu_detect();
@@ -34,6 +35,7 @@ static void build(void)
     lb_fill_block_codec_avx2(&table);
     lb_fill_hadamard_avx2(&table);
     lb_fill_planes_avx2(&table);
+    lb_fill_high_avx2(&table);
     table.level = LB_CPU_AVX2;
     tables[LB_CPU_AVX2] = table;
     lb_fill_qmat_avx512(&table);
@@ -41,9 +43,11 @@ static void build(void)
     lb_fill_block_codec_avx512(&table);
     lb_fill_hadamard_avx512(&table);
     lb_fill_planes_avx512(&table);
+    lb_fill_high_avx512(&table);
     table.level = LB_CPU_AVX512;
     tables[LB_CPU_AVX512] = table;
     lb_fill_qmat_avx512vnni(&table);
+    lb_fill_high_avx512vnni(&table);
     table.level = LB_CPU_AVX512VNNI;
     tables[LB_CPU_AVX512VNNI] = table;
 #endif

@@ -24,7 +24,7 @@ typedef struct panel_matrix {
     uint8_t *codes; /* [panels][panel_bytes] */
     uint8_t *scales; /* [panels][groups][16] of scale_bytes */
     uint8_t *zeros; /* [panels][groups][16], NULL when symmetric */
-    uint8_t from_code[256]; /* blocked: what the panel holds for a code of the format */
+    uint8_t from_code[256]; /* blocked, or mapped: what the panel holds for a code of the format */
 } panel_matrix;
 
 static const lb_qmat_kind panel_kind;
@@ -191,6 +191,38 @@ void lb_qmat_set_row(lb_qmat *matrix, size_t row, const uint8_t *codes, const fl
     assert(row < matrix->rows && !m->first.blocked);
     set_codes(m, row, codes, NULL);
     set_groups(m, row, scales, zeros, 1);
+}
+
+/* ---- Mapped codes -------------------------------------------------------------------------------- */
+
+lb_status lb_panel_matrix_create_mapped(size_t rows, size_t cols, unsigned bits, size_t group,
+                                        const uint8_t map[256], lb_qmat **out, lb_error *err)
+{
+    if (group != LB_PANEL_HALF) {
+        LB_TRY(lb_qmat_create(rows, cols, bits, group, true, out, err));
+    } else {
+        const lb_qmat_panel panel = {.zero = (float)(1u << (bits - 1)),
+                                     .factor = 1.0f,
+                                     .scale_type = LB_PANEL_F32,
+                                     .bits = bits,
+                                     .blocked = true,
+                                     .halves = true,
+                                     .group_blocks = 1};
+        LB_TRY(create(rows, cols, &panel, false, out, err));
+    }
+    memcpy(((panel_matrix *)*out)->from_code, map, sizeof((panel_matrix *)*out)->from_code);
+    return LB_OK;
+}
+
+void lb_panel_matrix_set_mapped(lb_qmat *matrix, size_t row, const uint8_t *codes, const float *scales,
+                                size_t stride)
+{
+    const panel_matrix *m = of(matrix);
+    set_codes(m, row, codes, m->from_code);
+    if (!m->first.blocked)
+        set_groups(m, row, scales, NULL, stride);
+    for (size_t g = 0; m->first.blocked && g < matrix->cols / LB_PANEL_HALF; g++)
+        memcpy(m->scales + parameter_at(m, row, g) * sizeof *scales, &scales[g * stride], sizeof *scales);
 }
 
 /* ---- Formats ------------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 
 #include "base/thread.h"
 #include "formats/planes.h"
+#include "formats/sq.h"
 #include "kernels/qmat_kind.h"
 
 /* A matrix below SERIAL_BYTES is done before a second thread would have begun. */
@@ -30,9 +31,14 @@ static bool is_planes(const lb_format *format)
     return format->ops == &lb_planes_format;
 }
 
+static bool is_sq(const lb_format *format)
+{
+    return format->ops == &lb_sq_format;
+}
+
 bool lb_qmat_holds(const lb_format *format)
 {
-    return is_planes(format) || lb_panel_matrix_holds(format);
+    return is_planes(format) || is_sq(format) || lb_panel_matrix_holds(format);
 }
 
 lb_status lb_qmat_create_format(size_t rows, size_t cols, const lb_format *format, lb_qmat **out,
@@ -41,8 +47,9 @@ lb_status lb_qmat_create_format(size_t rows, size_t cols, const lb_format *forma
     if (!lb_qmat_holds(format))
         return lb_fail(err, LB_EUNSUPPORTED, "quantized matrix: format %s has no small integers to multiply",
                        format->name);
-    LB_TRY(
-        (is_planes(format) ? lb_plane_matrix_create : lb_panel_matrix_create)(rows, cols, format, out, err));
+    LB_TRY((is_planes(format) ? lb_plane_matrix_create
+            : is_sq(format)   ? lb_sq_matrix_create
+                              : lb_panel_matrix_create)(rows, cols, format, out, err));
     (*out)->format = *format;
     return LB_OK;
 }

@@ -11,6 +11,9 @@
  * Bit planes (formats/planes.h) lie in panels of 64 rows, a byte for eight columns of a plane, and are multiplied by
  * looking up sums of four activations (plane_panel.h draws both); rows are padded to 64, columns to 16.
  *
+ * SQ-format (formats/sq.h) is a matrix of its low integers, in which high ones count as zeros, and beside it the high
+ * ones with their places (high_panel.h).
+ *
  * Block formats (formats/block_format.h) whose elements are small integers times a power of two are held
  * the same way, with scales of one byte where the format has those:
  *

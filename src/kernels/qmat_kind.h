@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * What is inside an lb_qmat (qmat.h), and what the two layouts of one differ in: panels of integer codes
- * (panel_matrix.c) and of bit planes (plane_matrix.c). */
+ * What is inside an lb_qmat (qmat.h), and what the layouts of one differ in: panels of integer codes
+ * (panel_matrix.c), of bit planes (plane_matrix.c), and both kinds of SQ-format (sq_matrix.c). */
 #ifndef LB_KERNELS_QMAT_KIND_H
 #define LB_KERNELS_QMAT_KIND_H
 
@@ -43,6 +43,16 @@ lb_status lb_panel_matrix_create(size_t rows, size_t cols, const lb_format *form
                                  lb_error *err);
 lb_status lb_plane_matrix_create(size_t rows, size_t cols, const lb_format *format, lb_qmat **out,
                                  lb_error *err);
+lb_status lb_sq_matrix_create(size_t rows, size_t cols, const lb_format *format, lb_qmat **out,
+                              lb_error *err);
+
+/* A matrix of integers map[code] - 2^(bits-1) with a scale per group: 2 to 4 bits and groups of whole blocks of 32
+ * columns, or 4 bits and groups of 16. */
+lb_status lb_panel_matrix_create_mapped(size_t rows, size_t cols, unsigned bits, size_t group,
+                                        const uint8_t map[256], lb_qmat **out, lb_error *err);
+/* One row: codes [cols]; group g's scale is scales[g * stride], exact in f16. */
+void lb_panel_matrix_set_mapped(lb_qmat *matrix, size_t row, const uint8_t *codes, const float *scales,
+                                size_t stride);
 
 static inline size_t lb_divide_up(size_t n, size_t by)
 {

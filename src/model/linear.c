@@ -116,6 +116,7 @@ static lb_status build(builder *b, lb_dense_type type, lb_error *err)
 lb_status lb_linear_build(const lb_format *format, size_t rows, size_t cols, const char *name,
                           lb_row_source source, const void *context, lb_linear *out, lb_error *err)
 {
+    LB_TRY(lb_format_check_cols(format, cols, name, err));
     lb_linear l = {.rows = rows, .cols = cols, .encoded = true};
     builder b = {.r = {.linear = &l}, .format = format, .name = name, .source = source, .context = context};
     /* Elements have few bits: times a power of two they fit bfloat16 unless they leave its range. */
@@ -312,6 +313,7 @@ lb_status lb_linear_round(const lb_kernels *kernels, lb_linear *linear, const lb
         return LB_OK;
     if (linear->quantized || linear->type != LB_DENSE_F32)
         return lb_fail(err, LB_EINVAL, "only float32 weights can be rounded to %s", format->name);
+    LB_TRY(lb_format_check_cols(format, linear->cols, "a layer", err));
     lb_format_bind(&bound, linear->dense, linear->rows * linear->cols);
     if (fit == LB_FIT_RANGE || lb_format_is_float(format))
         return lb_cast_rows(kernels, &bound, false, linear->dense, linear->rows, linear->cols, err);

@@ -126,6 +126,8 @@ static lb_status find_packed(const lb_weights *weights, const char *format, lb_w
         return lb_fail_at(err, LB_EFORMAT, "%s: layer of %s", weights->checkpoint.path, w->name);
     if (lb_format_is_float(&w->format))
         return find_float(weights, w, err);
+    if (lb_format_check_cols(&w->format, w->cols, w->name, err) != LB_OK)
+        return lb_fail_at(err, LB_EFORMAT, "%s", weights->checkpoint.path);
     const unsigned count = w->format.ops->parts(&w->format, w->cols, parts);
     for (unsigned i = 0; i < count; i++) {
         char suffix[32];

@@ -58,6 +58,7 @@ static lb_status count_matrix(lb_checkpoint_size *size, const lb_weights *weight
         count_kept(size, &w, lb_kept_dtype(&w, format));
         return LB_OK;
     }
+    LB_TRY(lb_format_check_cols(format, cols, layer, err));
     const uint64_t bytes = lb_format_tensor_bytes(format, rows, cols);
     size->quantized_weights += (uint64_t)rows * cols;
     size->quantized_bytes += bytes;

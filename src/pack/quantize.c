@@ -34,6 +34,7 @@ void lb_quantize_options_init(lb_quantize_options *options)
                                      .method = "gptq",
                                      .fit = "search",
                                      .order = "group",
+                                     .saliency = "obs",
                                      .damp = 0.01,
                                      .compensate = 0.5,
                                      .refine = 10,
@@ -151,6 +152,7 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     out->transform.seed = o->seed;
     LB_TRY(lb_method_find(o->method, &out->method, err));
     LB_TRY(lb_order_parse(o->order, &out->order, err));
+    LB_TRY(lb_saliency_parse(o->saliency, &out->saliency, err));
     if (strcmp(o->fit, "search") != 0 && strcmp(o->fit, "range") != 0)
         return lb_fail(err, LB_EINVAL, "fit \"%.40s\" is not known: there are search, range", o->fit);
     out->fit = strcmp(o->fit, "search") == 0 ? LB_FIT_SEARCH : LB_FIT_RANGE;
@@ -224,8 +226,15 @@ static lb_status check_formats(const job *j, lb_error *err)
 {
     const lb_recipe *r = &j->recipe;
     char name[128];
-    for (size_t k = 0; k < r->allocation.candidate_count; k++)
+    for (size_t k = 0; k < r->allocation.candidate_count; k++) {
         LB_TRY(check_format(r->method, &r->allocation.candidates[k], "candidates", err));
+        for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
+            size_t rows, cols;
+            lb_linear_shape(&j->weights->config, which, &rows, &cols);
+            LB_TRY(lb_format_check_cols(&r->allocation.candidates[k], cols, lb_block_linears[which].suffix,
+                                        err));
+        }
+    }
     for (size_t i = 0; i < j->weights->config.layers * LB_BLOCK_LINEARS; i++) {
         const unsigned which = (unsigned)(i % LB_BLOCK_LINEARS);
         lb_linear_name(i / LB_BLOCK_LINEARS, which, name, sizeof name);

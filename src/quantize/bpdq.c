@@ -375,6 +375,11 @@ static size_t group_end(const lb_columns *c, size_t begin)
     return end;
 }
 
+static bool takes_linear(const lb_format *format)
+{
+    return format->ops->linear && !format->ops->kinds; /* codes are chosen here before there are kinds */
+}
+
 static lb_status quantize_layer(const lb_recipe *recipe, const lb_columns *c, const lb_hessian *h,
                                 const lb_layer *layer, lb_error *err)
 {
@@ -383,7 +388,7 @@ static lb_status quantize_layer(const lb_recipe *recipe, const lb_columns *c, co
     float *target = NULL, *w = NULL, *errors = NULL, *product = NULL;
     double *s = NULL;
     lb_status st = LB_OK;
-    if (!layer->format.ops->linear)
+    if (!takes_linear(&layer->format))
         return lb_fail(err, LB_EINVAL,
                        "%s: method bpdq wants a format with free coefficients (bp, int), not %s", layer->name,
                        layer->format.name);
@@ -427,11 +432,6 @@ static lb_status quantize_bpdq(const lb_recipe *recipe, const lb_hessian *hessia
     /* groups are whole: columns of several cannot mix */
     const lb_order order = recipe->order == LB_ORDER_NONE ? LB_ORDER_NONE : LB_ORDER_GROUP;
     return lb_columns_for_layers(recipe, order, hessian, layers, count, quantize_layer, err);
-}
-
-static bool takes_linear(const lb_format *format)
-{
-    return format->ops->linear != NULL;
 }
 
 const lb_method lb_method_bpdq = {

@@ -10,6 +10,11 @@
 static const char *const order_names[] = {
     [LB_ORDER_GROUP] = "group", [LB_ORDER_ACT] = "act", [LB_ORDER_NONE] = "none"};
 
+static const char *const saliency_names[] = {[LB_SALIENCY_OBS] = "obs",
+                                             [LB_SALIENCY_PAPER] = "paper",
+                                             [LB_SALIENCY_CHOL] = "chol",
+                                             [LB_SALIENCY_MAGNITUDE] = "magnitude"};
+
 static const char *const best_names[] = {
     [LB_BEST_HELD_ASIDE] = "held-aside", [LB_BEST_BATCH] = "batch", [LB_BEST_LAST] = "last"};
 
@@ -53,6 +58,18 @@ lb_status lb_order_parse(const char *name, lb_order *out, lb_error *err)
         }
     }
     return lb_fail(err, LB_EINVAL, "column order \"%.40s\" is not known: there are group, act, none", name);
+}
+
+lb_status lb_saliency_parse(const char *name, lb_saliency *out, lb_error *err)
+{
+    for (size_t i = 0; i < sizeof saliency_names / sizeof *saliency_names; i++) {
+        if (strcmp(name, saliency_names[i]) == 0) {
+            *out = (lb_saliency)i;
+            return LB_OK;
+        }
+    }
+    return lb_fail(err, LB_EINVAL, "saliency \"%.40s\" is not known: there are obs, paper, chol, magnitude",
+                   name);
 }
 
 lb_status lb_init_parse(const char *name, lb_init *out, lb_error *err)
@@ -190,6 +207,21 @@ const lb_format *lb_recipe_format(const lb_recipe *recipe, const char *layer, co
     return otherwise;
 }
 
+static bool has_kinds(const lb_format *format)
+{
+    return format->ops && format->ops->kinds;
+}
+
+bool lb_recipe_has_kinds(const lb_recipe *recipe)
+{
+    bool any = recipe->allocation.how == LB_ALLOCATE_NONE && has_kinds(&recipe->format);
+    for (size_t i = 0; i < recipe->allocation.candidate_count; i++)
+        any = any || has_kinds(&recipe->allocation.candidates[i]);
+    for (size_t i = 0; i < recipe->rule_count; i++)
+        any = any || has_kinds(&recipe->rules[i].format);
+    return any;
+}
+
 const lb_format *lb_recipe_layer(const lb_recipe *recipe, size_t block, unsigned which)
 {
     char name[128];
@@ -229,6 +261,10 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
         failed |= json_object_set_new(json, "damp", json_real(recipe->damp));
         failed |= json_object_set_new(json, "compensate", json_real(recipe->compensate));
         failed |= json_object_set_new(json, "refine", json_integer((json_int_t)recipe->refine));
+    }
+    if (lb_recipe_has_kinds(recipe) && recipe->samples > 0) { /* otherwise all go by magnitude */
+        failed |= json_object_set_new(json, "saliency", json_string(saliency_names[recipe->saliency]));
+        failed |= json_object_set_new(json, "damp", json_real(recipe->damp));
     }
     if (recipe->method->alternates) {
         failed |= json_object_set_new(json, "iters", json_integer((json_int_t)recipe->alternation.iters));

@@ -18,6 +18,14 @@ typedef enum lb_order {
     LB_ORDER_NONE /* as stored */
 } lb_order;
 
+/* By what the weights of high width are chosen (saliency.h). */
+typedef enum lb_saliency {
+    LB_SALIENCY_OBS,
+    LB_SALIENCY_PAPER,
+    LB_SALIENCY_CHOL,
+    LB_SALIENCY_MAGNITUDE
+} lb_saliency;
+
 /* On what the best iterate of learned rounding is chosen. */
 typedef enum lb_best {
     LB_BEST_HELD_ASIDE, /* samples that are not trained on, every few steps */
@@ -96,6 +104,7 @@ typedef struct lb_recipe {
     const lb_method *method;
     lb_fit fit;
     lb_order order;
+    lb_saliency saliency; /* of formats with kinds */
     double damp; /* added to H's diagonal, as a share of its mean */
     double compensate; /* how much of the drift of a layer's inputs it is asked to undo, 0..1 */
     size_t refine; /* sweeps over a layer's chosen codes (refine.h), of methods that need a Hessian */
@@ -119,6 +128,9 @@ lb_status lb_recipe_add_rule(lb_recipe *recipe, const char *text, lb_error *err)
 const lb_format *lb_recipe_format(const lb_recipe *recipe, const char *layer, const lb_format *otherwise,
                                   size_t *rule);
 
+/* Whether it may ask for a format with elements of two kinds (formats/kinds.h). */
+bool lb_recipe_has_kinds(const lb_recipe *recipe);
+
 /* The format of a layer of a block: the last rule's that matches, or the plan's, or the one for all. */
 const lb_format *lb_recipe_layer(const lb_recipe *recipe, size_t block, unsigned which);
 
@@ -127,6 +139,8 @@ const lb_format *lb_recipe_layer(const lb_recipe *recipe, size_t block, unsigned
 json_t *lb_recipe_json(const lb_recipe *recipe);
 
 lb_status lb_order_parse(const char *name, lb_order *out, lb_error *err);
+/* "obs", "paper", "chol", "magnitude". */
+lb_status lb_saliency_parse(const char *name, lb_saliency *out, lb_error *err);
 /* "fisher", "deltaloss", "head", "tail". */
 lb_status lb_allocate_parse(const char *name, lb_allocate *out, lb_error *err);
 /* Names of formats, separated by commas, into the allocation's candidates. */

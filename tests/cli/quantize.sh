@@ -220,6 +220,35 @@ grep -qE '^q_proj +bp2-g64 +2 +2\.750$' "$work/out" || bad 'inspect: no line for
 expect 0 run "$work/planes1" -p "the cat" -n 8 --ignore-end -q
 expect 0 quantize "$model" --dry-run --method bpdq --format bp3-row --faithful
 stdout_has '"compensate":0.0,"damp":0.05,"faithful":true'
+
+# SQ-format: two widths in a bank, by either method; names with a slash; widths and names that do not fit.
+for threads in 1 2; do
+    expect 0 quantize "$model" -o "$work/sq$threads" --format sq8/4-b32-s0.875 --samples 8 --threads "$threads" \
+        --layer '*.o_proj=sq8/3-b16-s0.5' -q
+done
+same_folder "$work/sq1" "$work/sq2"
+stdout_has 'sq8/4-b32-s0.875: 4.500 bits nominally, 6.000 stored: of 32 weights 4 have 8 bits, marked by a low code'
+stdout_has 'sq8/3-b16-s0.5: 5.500 bits nominally, 8.500 stored: of 16 weights 8 have 8 bits, marked by a bit each'
+stdout_has '"layer_rules":["*.o_proj=sq8/3-b16-s0.5"]'
+stdout_has '"saliency":"obs"'
+expect 0 inspect "$work/sq1"
+grep -qE '^q_proj +sq8/4-b32-s0.875 +2 +6\.000$' "$work/out" || bad 'inspect: no line for q_proj in SQ-format'
+stdout_has '4.500 bits nominally'
+expect 0 run "$work/sq1" -p "the cat" -n 8 --ignore-end -q
+expect 0 eval "$work/sq1" --text examples/text/evaluation.txt --tokens 600 --against "$model" -q
+expect 0 quantize "$model" -o "$work/sqrtn" --format sq8/2-b16-s0.75 --method rtn --calib examples/text/calibration.txt \
+    --samples 8 --saliency paper -q
+stdout_has '"saliency":"paper"'
+expect 0 quantize "$model" --dry-run --target-bits 5 --candidates sq8/4-b32-s0.875,int4-g32 --sensitivity-samples 2 -q
+expect 1 quantize "$model" -o "$work/no" --format sq8/4-b128-s0.875
+one_sentence
+stderr_has 'sq8/4-b128-s0.875 has banks of 128, which do not divide its width of'
+expect 2 quantize "$model" -o "$work/no" --format sq8/4-b32-s0.9
+stderr_has 'would have 3.2 high elements'
+expect 1 quantize "$model" -o "$work/no" --format sq8/4-b32-s0.875 --method signround
+stderr_has 'method signround wants'
+expect 0 quantize "$model" --dry-run --format int4-g32 --saliency chol
+stderr_has '--saliency has no effect without a format sqH/L and calibration'
 absent "$work/no"
 absent "$work/no.partial"
 

@@ -18,6 +18,16 @@ static const tiny_model_options model = {.seed = 7,
                                          .context = 64,
                                          .tokenizer = TINY_BYTES};
 
+/* Inputs of 64 and 96: whole banks of 16 and 32. */
+static const tiny_model_options whole_banks = {.seed = 8,
+                                               .hidden = 64,
+                                               .ffn = 96,
+                                               .layers = 2,
+                                               .heads = 4,
+                                               .kv_heads = 2,
+                                               .context = 64,
+                                               .tokenizer = TINY_BYTES};
+
 static const char *const sentence =
     "Weights and inputs are cast to small numbers, block by block, and what comes of "
     "it is compared with what a checkpoint of such weights gives: the same bits.";
@@ -57,9 +67,8 @@ static void check_stored(const char *folder, const char *format)
     lb_weights_close(weights);
 }
 
-static void check_cast(const char *weights, const char *act, const char *transform)
+static void check_cast_of(const char *source, const char *weights, const char *act, const char *transform)
 {
-    const char *source = tiny_in_work("plain", &model);
     lb_quantize_options q = small_options(source, in_work("cast"));
     lb_quantize_result result;
     q.method = "rtn";
@@ -81,6 +90,11 @@ static void check_cast(const char *weights, const char *act, const char *transfo
     scratch_remove(q.output);
 }
 
+static void check_cast(const char *weights, const char *act, const char *transform)
+{
+    check_cast_of(tiny_in_work("plain", &model), weights, act, transform);
+}
+
 static void a_checkpoint_is_its_direct_cast(void **state)
 {
     (void)state;
@@ -95,6 +109,10 @@ static void a_checkpoint_is_its_direct_cast(void **state)
     check_cast("mxint4", "mxfp8-e4m3", "hadamard");
     check_cast("int3-g32", "int8-row", "hadamard-full");
     check_cast("nvint4", NULL, "hadamard-4");
+    const char *source = tiny_in_work("whole", &whole_banks);
+    check_cast_of(source, "sq8/4-b32-s0.875", NULL, "none");
+    check_cast_of(source, "sq8/3-b16-s0.5", "mxint8", "none"); /* with a mask */
+    check_cast_of(source, "sq6/2-b32-s0.9375", "sq8/4-b16-s0.75", "hadamard");
 }
 
 static void a_rotation_alone_changes_nothing(void **state)

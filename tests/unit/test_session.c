@@ -270,8 +270,9 @@ static void check_rounded(fixture *f, const lb_format *layers, const lb_format *
 static void rounded_models_follow_their_rounded_weights(void **state)
 {
     (void)state;
-    static const char *const names[] = {"int4-g32",   "int3-g64-asym", "int8-row", "mxint6",  "mxfp6-e2m3",
-                                        "mxfp8-e4m3", "nvfp4",         "nvint4",   "bp4-g64", "bp3-row"};
+    static const char *const names[] = {
+        "int4-g32", "int3-g64-asym", "int8-row", "mxint6",  "mxfp6-e2m3",       "mxfp8-e4m3",
+        "nvfp4",    "nvint4",        "bp4-g64",  "bp3-row", "sq8/4-b32-s0.875", "sq8/3-b16-s0.5"};
     for (size_t i = 0; i < 2 * sizeof names / sizeof *names; i++) {
         fixture f;
         lb_format layers, head;
@@ -294,9 +295,11 @@ static void rounded_inputs_decode_as_they_are_simulated(void **state)
     static const struct {
         const char *weights, *inputs;
         size_t step;
-    } rows[] = {{"mxint8", "mxint8", 1},  {"mxint6", "mxint6", 1},         {"nvint4", "nvint4", 1},
-                {"mxint8", "mxint8", 7},  {"mxfp6-e2m3", "mxfp6-e2m3", 1}, {"nvint4", "nvint4", 8},
-                {"bp4-g64", "mxint8", 1}, {"bp3-row", "mxint6", 3}};
+    } rows[] = {{"mxint8", "mxint8", 1},           {"mxint6", "mxint6", 1},
+                {"nvint4", "nvint4", 1},           {"mxint8", "mxint8", 7},
+                {"mxfp6-e2m3", "mxfp6-e2m3", 1},   {"nvint4", "nvint4", 8},
+                {"bp4-g64", "mxint8", 1},          {"bp3-row", "mxint6", 3},
+                {"sq8/4-b32-s0.875", "mxint8", 1}, {"sq6/3-b16-s0.75", "nvint4", 3}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         fixture f;
         lb_format format;

@@ -11,11 +11,14 @@ void lb_fill_dense_avx2(lb_kernels *table);
 void lb_fill_block_codec_avx2(lb_kernels *table);
 void lb_fill_hadamard_avx2(lb_kernels *table);
 void lb_fill_planes_avx2(lb_kernels *table);
+void lb_fill_high_avx2(lb_kernels *table);
 void lb_fill_qmat_avx512(lb_kernels *table);
 void lb_fill_dense_avx512(lb_kernels *table);
 void lb_fill_block_codec_avx512(lb_kernels *table);
 void lb_fill_hadamard_avx512(lb_kernels *table);
 void lb_fill_planes_avx512(lb_kernels *table);
+void lb_fill_high_avx512(lb_kernels *table);
 void lb_fill_qmat_avx512vnni(lb_kernels *table);
+void lb_fill_high_avx512vnni(lb_kernels *table);
 
 #endif
