@@ -33,7 +33,7 @@ foreach(source IN LISTS kernel_tests)
     lb_add_test(${source} kernels)
 endforeach()
 
-# AVX-512 code run on any machine through SIMDe's emulation, where that is installed.
+# AVX-512 and NEON code run on any machine through SIMDe's emulation, where that is installed.
 find_path(LB_SIMDE_INCLUDE simde/x86/avx512.h)
 file(GLOB simde_tests CONFIGURE_DEPENDS ${tests}/kernels/simde_*.c)
 if(LB_SIMDE_INCLUDE AND NOT LB_REF_ONLY)
