@@ -56,6 +56,8 @@ static void other_names_are_refused(void **state)
     }
 }
 
+#if defined(__x86_64__) || defined(__i386__)
+
 /* The value of the first line of /proc/cpuinfo that begins with `key`, blanks at both ends kept, so that
  * whole words can be searched for. */
 static int cpuinfo(const char *key, char *value, size_t size)
@@ -86,6 +88,8 @@ static int has_flags(const char *flags, const char *const *names)
     }
     return 1;
 }
+
+#endif
 
 static void the_level_is_what_the_kernel_says(void **state)
 {
