@@ -93,7 +93,7 @@ int main(int argc, char **argv)
     lb_cpu_level level = LB_CPU_BEST;
     bench b = {.repeats = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 7};
     if (b.repeats < 1 || b.repeats > MOST_REPEATS || (argc > 2 && !lb_cpu_level_parse(argv[2], &level))) {
-        fprintf(stderr, "usage: bench_formats [repeats, 1 to %d [ref|avx2|avx512 [format...]]]\n",
+        fprintf(stderr, "usage: bench_formats [repeats, 1 to %d [" LB_CPU_NAMES " [format...]]]\n",
                 MOST_REPEATS);
         return 2;
     }

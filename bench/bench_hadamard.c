@@ -77,7 +77,7 @@ int main(int argc, char **argv)
     unsigned repeats = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 9;
     if (repeats < 1 || repeats > MOST_REPEATS || (argc > 2 && !lb_cpu_level_parse(argv[2], &level))) {
         fprintf(stderr,
-                "usage: bench_hadamard [repeats, 1 to %d [ref|avx2|avx512|avx512vnni [n[/block]...]]]\n",
+                "usage: bench_hadamard [repeats, 1 to %d [" LB_CPU_NAMES " [n[/block]...]]]\n",
                 MOST_REPEATS);
         return 2;
     }

@@ -228,7 +228,7 @@ int main(int argc, char **argv)
     lb_rng rng;
     if (!read_arguments(&b, argc, argv)) {
         fprintf(stderr,
-                "usage: bench_kernels [REPEATS, 1 to %d [ref|avx2|avx512|avx512vnni [ROWSxCOLS, 64 to %d "
+                "usage: bench_kernels [REPEATS, 1 to %d [" LB_CPU_NAMES " [ROWSxCOLS, 64 to %d "
                 "[FORMAT...]]]]\n",
                 MOST_REPEATS, MOST_SIDE);
         return 2;

@@ -32,7 +32,7 @@ typedef struct lb_generator lb_generator;
 typedef struct lb_generator_options {
     size_t struct_size;
     size_t context; /* tokens of prompt and answer together; 0: the model's limit, at most 8192 */
-    const char *cpu; /* "ref", "avx2", "avx512": no instructions beyond these; NULL: the best */
+    const char *cpu; /* "ref", "avx2", "avx512", "neon": no instructions beyond these; NULL: the best */
     lb_progress progress; /* while loading */
 } lb_generator_options;
 

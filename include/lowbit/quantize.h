@@ -43,7 +43,7 @@ typedef struct lb_quantize_options {
     size_t layer_rule_count;
     bool resume;
     bool dry_run; /* everything up to the first minute of work, then stop */
-    const char *cpu; /* cap of the instruction sets: "ref", "avx2", "avx512"; NULL: the best */
+    const char *cpu; /* cap of the instruction sets: "ref", "avx2", "avx512", "neon"; NULL: the best */
     lb_progress progress;
     /* signround. With fit "range", and neither multiplier nor filter: SignRound V1; the defaults: V2. */
     size_t iters; /* steps of learning for each block */

@@ -15,7 +15,19 @@
 #include <cpuid.h>
 #endif
 
-static const char *const level_names[] = {"ref", "avx2", "avx512", "avx512vnni"};
+static const struct {
+    const char *name;
+    lb_cpu_level meant; /* by that name */
+} levels[LB_CPU_BEST + 1] = {
+    {"ref", LB_CPU_REF},
+#if defined(HAVE_CPUID)
+    {"avx2", LB_CPU_AVX2},
+    {"avx512", LB_CPU_AVX512VNNI},
+    {"avx512vnni", LB_CPU_AVX512VNNI},
+#elif defined(__aarch64__)
+    {"neon", LB_CPU_NEON},
+#endif
+};
 
 static pthread_once_t looked = PTHREAD_ONCE_INIT;
 static lb_cpu_level level_found = LB_CPU_REF;
@@ -82,9 +94,10 @@ static void find_model(void)
 
 #else
 
+/* Nothing here but what all processors of the architecture have. */
 static lb_cpu_level find_level(void)
 {
-    return LB_CPU_REF;
+    return LB_CPU_BEST;
 }
 
 static void find_model(void)
@@ -113,14 +126,14 @@ const char *lb_cpu_model(void)
 
 const char *lb_cpu_level_name(lb_cpu_level level)
 {
-    return (unsigned)level <= LB_CPU_BEST ? level_names[level] : "unknown";
+    return (unsigned)level <= LB_CPU_BEST ? levels[level].name : "unknown";
 }
 
 bool lb_cpu_level_parse(const char *name, lb_cpu_level *out)
 {
     for (unsigned level = LB_CPU_REF; level <= LB_CPU_BEST; level++) {
-        if (strcmp(name, level_names[level]) == 0) {
-            *out = level == LB_CPU_AVX512 ? LB_CPU_AVX512VNNI : (lb_cpu_level)level;
+        if (strcmp(name, levels[level].name) == 0) {
+            *out = levels[level].meant;
             return true;
         }
     }

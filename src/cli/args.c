@@ -18,7 +18,7 @@ static const lb_arg common_options[] = {
      .shown = "the cores this process may use", .help = "threads to use"},
     {"--seed", LB_ARG_SIZE, offsetof(lb_common_args, seed), .preset = "42",
      .help = "seed of everything random"},
-    {"--cpu", LB_ARG_CHOICE, offsetof(lb_common_args, cpu), .choices = "ref|avx2|avx512|avx512vnni",
+    {"--cpu", LB_ARG_CHOICE, offsetof(lb_common_args, cpu), .choices = LB_CPU_NAMES,
      .shown = "$LB_CPU, or the best there is", .help = "instructions to use at most"},
     {"--json", LB_ARG_FLAG, offsetof(lb_common_args, json), .help = "one JSON object on standard output"},
     {"--quiet", LB_ARG_FLAG, offsetof(lb_common_args, quiet), .letter = 'q', .help = "no progress"},
@@ -234,8 +234,7 @@ static lb_status settle_cpu(lb_common_args *common, const char *environment_cpu,
     common->level = LB_CPU_BEST;
     if (!common->cpu && environment_cpu && *environment_cpu) {
         if (!lb_cpu_level_parse(environment_cpu, &common->level))
-            return lb_fail(err, LB_EINVAL, "LB_CPU is \"%s\", which is none of ref, avx2, avx512, avx512vnni",
-                           environment_cpu);
+            return lb_fail(err, LB_EINVAL, "LB_CPU is \"%s\", which is none of " LB_CPU_NAMES, environment_cpu);
         common->cpu = environment_cpu;
     } else if (common->cpu && !lb_cpu_level_parse(common->cpu, &common->level)) {
         return lb_fail(err, LB_EINVAL, "--cpu %s is not known here", common->cpu);

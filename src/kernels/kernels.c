@@ -8,9 +8,13 @@
 #include "kernels/block_codec.h"
 #include "kernels/ref.h"
 #include "kernels/vector.h"
-#if defined(__x86_64__) && !defined(LB_REF_ONLY)
+#if defined(LB_REF_ONLY)
+#elif defined(__x86_64__)
 #define LB_X86_KERNELS 1
 #include "kernels/x86/x86.h"
+#elif defined(__aarch64__)
+#define LB_ARM_KERNELS 1
+#include "kernels/arm/arm.h"
 #endif
 
 static pthread_once_t built = PTHREAD_ONCE_INIT;
@@ -50,6 +54,11 @@ static void build(void)
     lb_fill_high_avx512vnni(&table);
     table.level = LB_CPU_AVX512VNNI;
     tables[LB_CPU_AVX512VNNI] = table;
+#elif defined(LB_ARM_KERNELS)
+    best = lb_cpu_detect();
+    lb_fill_planes_neon(&table);
+    table.level = LB_CPU_NEON;
+    tables[LB_CPU_NEON] = table;
 #endif
 }
 
@@ -63,7 +72,7 @@ lb_status lb_kernels_choose(const char *cap, const lb_kernels **out, lb_error *e
 {
     lb_cpu_level level = LB_CPU_BEST;
     if (cap && !lb_cpu_level_parse(cap, &level))
-        return lb_fail(err, LB_EINVAL, "there are no kernels called \"%.40s\": there are ref, avx2, avx512",
+        return lb_fail(err, LB_EINVAL, "there are no kernels called \"%.40s\" here: there are " LB_CPU_NAMES,
                        cap);
     *out = lb_kernels_get(level);
     return LB_OK;

@@ -24,7 +24,7 @@ typedef struct lb_kernels {
 /* The table for the best level that is at most `cap` and that this machine has. */
 const lb_kernels *lb_kernels_get(lb_cpu_level cap);
 
-/* The same for a level's name ("ref", "avx2", "avx512"; NULL: the best), as users give it. */
+/* The same for a level's name (of LB_CPU_NAMES; NULL: the best), as users give it. */
 lb_status lb_kernels_choose(const char *cap, const lb_kernels **out, lb_error *err);
 
 #endif

@@ -62,6 +62,15 @@ static inline size_t lb_plane_unit_at(const lb_plane_panel *panel, size_t unit, 
     return (first * panel->planes + (unit - first)) * LB_PLANE_UNIT_BYTES;
 }
 
+/* Of the vector's entries in units [begin, begin + units). */
+static inline int32_t lb_code_sum(const lb_sums_view *x, size_t begin, size_t units)
+{
+    int32_t sum = 0;
+    for (size_t u = begin; u < begin + units; u++)
+        sum += x->code_sums[u];
+    return sum;
+}
+
 /* Where in a line a row's byte is: so that a line's bytes, widened to 32 bits half a 16-byte lane at a time, come out
  * in the order of rows. */
 static inline unsigned lb_plane_byte(unsigned row)

@@ -48,11 +48,9 @@ static void planes_times(const lb_plane_panel *panel, const lb_sums_view *x, flo
         const size_t end = panel->units - begin < run ? panel->units : begin + run;
         const size_t group = begin / panel->group_units;
         const float scale = x->scales[begin / LB_SUM_RUN_UNITS];
-        int32_t code_sum = 0;
-        for (size_t u = begin; u < end; u++)
-            code_sum += x->code_sums[u];
+        const float all = scale * (float)lb_code_sum(x, begin, end - begin);
         for (unsigned row = 0; row < LB_PLANE_ROWS; row++) {
-            y[row] += coefficient(panel, group, 0, row) * (scale * (float)code_sum);
+            y[row] += coefficient(panel, group, 0, row) * all;
             for (unsigned p = 0; p < panel->planes; p++)
                 y[row] += coefficient(panel, group, p + 1, row) *
                           (scale * (float)plane_sum(panel, x, begin, end, p, row));

@@ -24,7 +24,7 @@ static lb_kernels levels[3];
 static int fill_levels(void **state)
 {
     (void)state;
-    levels[0] = *lb_kernels_get(LB_CPU_AVX2);
+    levels[0] = *lb_kernels_get((lb_cpu_level)(LB_CPU_REF + 1)); /* the least above it, if there is one */
     levels[1] = *lb_kernels_get(LB_CPU_BEST);
     levels[2] = *lb_kernels_get(LB_CPU_REF);
     lb_fill_wide(&levels[2]);

@@ -24,46 +24,15 @@ static void extremes(void **state)
 static void strange_activations(void **state)
 {
     (void)state;
-    const float strange[] = {0.0f,     -0.0f,   NAN,       -NAN,      INFINITY, -INFINITY, FLT_MAX,
-                             -FLT_MAX, FLT_MIN, 0x1p-149f, 0x1p-130f, 1.0f,     -3.0f,     FLT_MIN * 511.0f};
-    enum { KINDS = sizeof strange / sizeof *strange, COLS = 600 };
-    lb_qvec *vector = NULL;
-    float x[COLS];
     lb_rng rng;
     lb_rng_seed(&rng, 3);
-    assert_int_equal(lb_qvec_create(1, COLS, &vector, NULL), LB_OK);
-    for (unsigned round = 0; round < 300; round++) {
-        const size_t cols = 1 + lb_rng_below(&rng, COLS);
-        for (size_t c = 0; c < cols; c++)
-            x[c] = strange[round < KINDS ? round : lb_rng_below(&rng, KINDS)];
-        for (size_t t = 0; t < table_count; t++) {
-            lb_qvec_set(tables[t], vector, x, 1, cols);
-            lb_qvec_make_sums(tables[t], vector);
-            const lb_sums_view sums = lb_qvec_sums(vector, 0);
-            check_tables(&sums, x, cols);
-        }
-    }
-    lb_qvec_destroy(vector);
+    check_lookup_strange(&rng, tables, table_count);
 }
 
-/* Half to even, and the ends of the range. */
 static void ties_go_to_even(void **state)
 {
     (void)state;
-    const float x[16] = {511.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 509.5f, 510.5f, -511.0f};
-    const int32_t want[16] = {511, 0, 2, 2, 0, -2, -2, 510, 510, -511};
-    lb_qvec *vector = NULL;
-    assert_int_equal(lb_qvec_create(1, 16, &vector, NULL), LB_OK);
-    for (size_t t = 0; t < table_count; t++) {
-        int32_t codes[16];
-        lb_qvec_set(tables[t], vector, x, 1, 16);
-        lb_qvec_make_sums(tables[t], vector);
-        const lb_sums_view sums = lb_qvec_sums(vector, 0);
-        lookup_codes(&sums, 16, codes);
-        assert_true(sums.scales[0] == 1.0f);
-        assert_memory_equal(codes, want, sizeof want);
-    }
-    lb_qvec_destroy(vector);
+    check_lookup_ties(tables, table_count);
 }
 
 /* Setting a row again replaces it and leaves the others of its panel alone. */

@@ -282,4 +282,45 @@ static inline void check_lookup_extremes(lb_rng *rng, const lb_kernels *const *a
     }
 }
 
+static inline void check_lookup_strange(lb_rng *rng, const lb_kernels *const *all, size_t count)
+{
+    const float strange[] = {0.0f,     -0.0f,   NAN,       -NAN,      INFINITY, -INFINITY, FLT_MAX,
+                             -FLT_MAX, FLT_MIN, 0x1p-149f, 0x1p-130f, 1.0f,     -3.0f,     FLT_MIN * 511.0f};
+    enum { KINDS = sizeof strange / sizeof *strange, COLS = 600 };
+    lb_qvec *vector = NULL;
+    float x[COLS];
+    assert_int_equal(lb_qvec_create(1, COLS, &vector, NULL), LB_OK);
+    for (unsigned round = 0; round < 300; round++) {
+        const size_t cols = 1 + lb_rng_below(rng, COLS);
+        for (size_t c = 0; c < cols; c++)
+            x[c] = strange[round < KINDS ? round : lb_rng_below(rng, KINDS)];
+        for (size_t t = 0; t < count; t++) {
+            lb_qvec_set(all[t], vector, x, 1, cols);
+            lb_qvec_make_sums(all[t], vector);
+            const lb_sums_view sums = lb_qvec_sums(vector, 0);
+            check_tables(&sums, x, cols);
+        }
+    }
+    lb_qvec_destroy(vector);
+}
+
+/* Half to even, and the ends of the range. */
+static inline void check_lookup_ties(const lb_kernels *const *all, size_t count)
+{
+    const float x[16] = {511.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 509.5f, 510.5f, -511.0f};
+    const int32_t want[16] = {511, 0, 2, 2, 0, -2, -2, 510, 510, -511};
+    lb_qvec *vector = NULL;
+    assert_int_equal(lb_qvec_create(1, 16, &vector, NULL), LB_OK);
+    for (size_t t = 0; t < count; t++) {
+        int32_t codes[16];
+        lb_qvec_set(all[t], vector, x, 1, 16);
+        lb_qvec_make_sums(all[t], vector);
+        const lb_sums_view sums = lb_qvec_sums(vector, 0);
+        lookup_codes(&sums, 16, codes);
+        assert_true(sums.scales[0] == 1.0f);
+        assert_memory_equal(codes, want, sizeof want);
+    }
+    lb_qvec_destroy(vector);
+}
+
 #endif

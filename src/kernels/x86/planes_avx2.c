@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Bit planes with AVX2: products by look-up, 32 rows a register; expanding; and the tables of sums. */
-#include <string.h>
+#include <stdint.h>
 
-#include "base/half.h"
 #include "kernels/x86/encode_avx2.h"
 
 typedef __m256i ints;
@@ -25,10 +24,10 @@ LB_INLINE floats halves_load(const uint16_t *p)
 #define INTS_ZERO() _mm256_setzero_si256()
 #include "kernels/x86/planes_body.h"
 
-/* ---- Expanding ----------------------------------------------------------------------------------- */
+/* ---- What planes_simd.h is made of --------------------------------------------------------------- */
 
-/* Eight columns of a row: `bits` is the first plane's byte for them, `stride` bytes before the next plane's. */
-LB_INLINE __m256 expand_8(const uint8_t *bits, size_t stride, unsigned planes, const float *coefficients)
+LB_INLINE void expand_8(const uint8_t *bits, size_t stride, unsigned planes, const float *coefficients,
+                        float *out)
 {
     const __m256i places = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
     __m256 sum = _mm256_set1_ps(coefficients[0]);
@@ -37,51 +36,9 @@ LB_INLINE __m256 expand_8(const uint8_t *bits, size_t stride, unsigned planes, c
         const __m256 added = _mm256_add_ps(sum, _mm256_set1_ps(coefficients[p + 1]));
         sum = _mm256_blendv_ps(sum, added, _mm256_castsi256_ps(set));
     }
-    return sum;
+    _mm256_storeu_ps(out, sum);
 }
 
-/* n columns of a run, whose first plane's lines begin at `bits`. */
-LB_INLINE void expand_run(const uint8_t *bits, size_t stride, unsigned planes, const float *coefficients,
-                          size_t n, float *out)
-{
-    size_t c = 0;
-    for (; n - c >= 8; c += 8, bits += LB_PLANE_LINE)
-        _mm256_storeu_ps(out + c, expand_8(bits, stride, planes, coefficients));
-    if (c < n) {
-        float last[8];
-        _mm256_storeu_ps(last, expand_8(bits, stride, planes, coefficients));
-        memcpy(out + c, last, (n - c) * sizeof *out);
-    }
-}
-
-static void expand_row(const lb_plane_panel *panel, size_t row, size_t cols, float *out)
-{
-    enum { MOST = 5 };
-    const unsigned count = panel->planes + 1;
-    const uint8_t *bits = panel->codes + lb_plane_byte((unsigned)row);
-    float coefficients[MOST];
-    for (size_t unit = 0; unit < panel->units; unit += panel->run_units) {
-        const size_t left = panel->units - unit, units = left < panel->run_units ? left : panel->run_units;
-        const size_t first = unit * LB_PLANE_UNIT, stride = units * LB_PLANE_UNIT_BYTES;
-        const uint16_t *from = panel->coefficients + unit / panel->group_units * count * LB_PLANE_ROWS + row;
-        for (unsigned i = 0; i < count; i++)
-            coefficients[i] = lb_f16_to_float(from[i * LB_PLANE_ROWS]);
-        const size_t n = cols - first < units * LB_PLANE_UNIT ? cols - first : units * LB_PLANE_UNIT;
-        expand_run(bits, stride, panel->planes, coefficients, n, out + first);
-        bits += panel->planes * stride;
-    }
-}
-
-static void planes_dequantize(const lb_plane_panel *panel, size_t first, size_t count, size_t cols,
-                              float *out)
-{
-    for (size_t row = first; row < first + count; row++, out += cols)
-        expand_row(panel, row, cols, out);
-}
-
-/* ---- Tables of sums ------------------------------------------------------------------------------ */
-
-/* Sixteen entries to shorts; gives their sum. */
 LB_INLINE int32_t encode_unit(const float *x, float scale, int16_t *codes)
 {
     const float most = (float)LB_SUM_MOST;
@@ -95,7 +52,6 @@ LB_INLINE int32_t encode_unit(const float *x, float scale, int16_t *codes)
     return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1)));
 }
 
-/* The sums of the subsets of four codes. */
 LB_INLINE void set_quad(const int16_t *codes, uint8_t *table)
 {
     const __m256i first = _mm256_set1_epi32(-65536); /* odd subsets have it */
@@ -111,20 +67,7 @@ LB_INLINE void set_quad(const int16_t *codes, uint8_t *table)
     _mm256_store_si256((__m256i *)table, _mm256_permute4x64_epi64(_mm256_packus_epi16(low, high), 0xd8));
 }
 
-static void sum_tables(const float *x, size_t units, uint8_t *tables, float *scales, int32_t *code_sums)
-{
-    for (size_t u = 0; u < units; u++, x += LB_PLANE_UNIT) {
-        int16_t codes[LB_PLANE_UNIT] = {0};
-        if (u % LB_SUM_RUN_UNITS == 0) {
-            const size_t run = units - u < LB_SUM_RUN_UNITS ? units - u : LB_SUM_RUN_UNITS;
-            scales[u / LB_SUM_RUN_UNITS] = activation_scale(x, run * LB_PLANE_UNIT, (float)LB_SUM_MOST);
-        }
-        const float scale = scales[u / LB_SUM_RUN_UNITS];
-        code_sums[u] = scale > 0.0f ? encode_unit(x, scale, codes) : 0;
-        for (unsigned q = 0; q < 4; q++, tables += LB_SUM_QUAD_BYTES)
-            set_quad(codes + 4 * q, tables);
-    }
-}
+#include "kernels/planes_simd.h"
 
 void lb_fill_planes_avx2(lb_kernels *table)
 {

@@ -89,15 +89,6 @@ LB_INLINE void sum_plane(const uint8_t *codes, const uint8_t *tables, size_t uni
     }
 }
 
-/* Of units [begin, begin + units). */
-LB_INLINE float scaled_code_sum(const lb_sums_view *x, size_t begin, size_t units, float scale)
-{
-    int32_t sum = 0;
-    for (size_t u = begin; u < begin + units; u++)
-        sum += x->code_sums[u];
-    return scale * (float)sum;
-}
-
 LB_INLINE void add_rows(floats *total, const uint16_t *coefficients, floats by)
 {
     *total = V(add_ps)(*total, V(mul_ps)(halves_load(coefficients), by));
@@ -118,7 +109,7 @@ static void planes_times(const lb_plane_panel *panel, const lb_sums_view *x, flo
         for (size_t i = 0; i < coefficient_bytes; i += 64) /* those of the next group */
             _mm_prefetch((const char *)coefficients + coefficient_bytes + i, _MM_HINT_T0);
         const float scale = x->scales[begin / LB_SUM_RUN_UNITS];
-        const floats all = V(set1_ps)(scaled_code_sum(x, begin, units, scale));
+        const floats all = V(set1_ps)(scale * (float)lb_code_sum(x, begin, units));
         for (unsigned i = 0; i < 4 * STRIPES; i++)
             add_rows(&total[i / 4][i % 4], coefficients + i % 4 * 16 + i / 4 * NUMBERS, all);
         for (unsigned p = 0; p < panel->planes; p++, codes += units * LB_PLANE_UNIT_BYTES) {
