@@ -83,8 +83,8 @@ static void release_block(polishing *p)
     }
 }
 
-/* Codes of a block, and its `floats` unless NULL, instead of those of the one before; params too where there are none, which are those that it was
- * stored with. */
+/* Codes of a block, and its `floats` unless NULL, instead of those of the one before; params too where there are none,
+ * which are those that it was stored with. */
 static lb_status restore_block(polishing *p, size_t block, lb_block *floats, lb_error *err)
 {
     release_block(p);
