@@ -20,5 +20,6 @@ int cmd_quantize(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_study(int argc, char **argv);
+int cmd_train(int argc, char **argv);
 
 #endif
