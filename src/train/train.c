@@ -23,7 +23,7 @@
 #include "train/training_pass.h"
 #include "train/window_order.h"
 
-enum { MAX_RECORD_BYTES = 64 << 20, DEFAULT_SAMPLE_BYTES = 32 << 20, DEFAULT_VALID_TOKENS = 1 << 16 };
+enum { MAX_RECORD_BYTES = 64 << 20, DEFAULT_SAMPLE_BYTES = 32 << 20 };
 
 typedef struct trainer {
     lb_train_options o; /* resolved */
@@ -265,12 +265,8 @@ static lb_status open_run(trainer *t, lb_error *err)
     LB_TRY(check_schedule(t, t->state.position.step, err));
     if (t->o.save_every == 0)
         t->o.save_every = t->schedule.steps < 10 ? 1 : (size_t)(t->schedule.steps / 10);
-    if (t->o.log_every == 0)
-        t->o.log_every = 10;
     if (t->o.valid_every == 0)
         t->o.valid_every = t->o.save_every;
-    if (t->o.valid_tokens == 0)
-        t->o.valid_tokens = DEFAULT_VALID_TOKENS;
     LB_TRY(save_record(t, err));
     return lb_train_log_open(t->o.output, t->state.position.step, &t->log, err);
 }
@@ -381,8 +377,8 @@ static lb_status take_step(trainer *t, lb_error *err)
     return LB_OK;
 }
 
-/* The loss on the first tokens of the held-out text, always the same. Not to be interrupted: what follows a step is done
- * whole, so that a resumed run lacks none of it. */
+/* The loss on the first tokens of the held-out text, always the same. Not to be interrupted: what follows a step is
+ * done whole, so that a resumed run lacks none of it. */
 static lb_status validate(trainer *t, lb_error *err)
 {
     const lb_token_view *text = &t->corpus.valid.view;

@@ -8,7 +8,7 @@
 
 typedef enum kind { SIZE, U64, SHARE, FLAG, NAME } kind;
 
-/* One field of the options that the run's bits depend on. */
+/* One field of the options that run.json keeps. */
 typedef struct field {
     const char *key;
     kind kind;
@@ -42,6 +42,13 @@ static const field fields[] = {
     {"init_std", SHARE, AT(init_std), 0.02, NULL, 0, 10, false},
     {"seed", U64, AT(seed), 42, NULL, 0, 0, false},
     {"dtype", NAME, AT(dtype), 0, "bf16", 0, 0, false},
+    /* What the bits do not depend on, but a resumed run would want as it was: */
+    {"data", NAME, AT(data), 0, NULL, 0, 0, true},
+    {"save_every", SIZE, AT(save_every), 0, NULL, 0, 0, true},
+    {"log_every", SIZE, AT(log_every), 10, NULL, 0, 0, true},
+    {"valid_every", SIZE, AT(valid_every), 0, NULL, 0, 0, true},
+    {"valid_tokens", SIZE, AT(valid_tokens), 1 << 16, NULL, 0, 0, true},
+    {"keep_states", FLAG, AT(keep_states), 0, NULL, 0, 0, true},
 };
 enum { FIELDS = sizeof fields / sizeof *fields };
 
