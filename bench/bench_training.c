@@ -73,8 +73,8 @@ static void set_up(bench *b, int argc, char **argv)
     }
     for (size_t i = 0; i < b->tokens * widest; i++)
         b->x[i] = (float)lb_rng_normal(&rng);
-    stop_on(lb_training_pass_create(lb_kernels_get(LB_CPU_BEST), &b->parameters, b->values, b->grads, b->tokens,
-                                    b->length, &b->pass, &err),
+    stop_on(lb_training_pass_create(lb_kernels_get(LB_CPU_BEST), &b->parameters, b->values, b->grads,
+                                    b->tokens, b->length, &b->pass, &err),
             &err);
 }
 

@@ -176,7 +176,8 @@ static lb_status check_schedule(const trainer *t, uint64_t step, lb_error *err)
     before.output = t->o.output;
     LB_TRY(lb_train_settings_resolve(&before, json_object_get(t->record, "settings"), err));
     LB_TRY(lb_train_schedule(&before, &old, err));
-    for (uint64_t s = 1; s <= step; s++)
+    const uint64_t longest = old.steps > t->schedule.steps ? old.steps : t->schedule.steps;
+    for (uint64_t s = 1; s <= step && s <= longest + 1; s++) /* after both ends no rate changes any more */
         if (lb_schedule_rate(&old, s) != lb_schedule_rate(&t->schedule, s))
             return lb_fail(err, LB_EINVAL,
                            "cannot resume %s so: at step %" PRIu64

@@ -53,6 +53,13 @@ static uint64_t add_to_sum(uint64_t sum, const void *data, size_t words)
 
 static const uint64_t FIRST_SUM = 0xCBF29CE484222325u;
 
+/* The header's share, but for the checksum itself. */
+static uint64_t sum_header(const uint8_t *header)
+{
+    const uint64_t sum = add_to_sum(FIRST_SUM, header, AT_CHECKSUM / 4);
+    return add_to_sum(sum, header + AT_CHECKSUM + 8, (HEADER_BYTES - AT_CHECKSUM - 8) / 4);
+}
+
 uint64_t lb_parameters_fingerprint(const lb_parameters *p)
 {
     uint64_t sum = FIRST_SUM;
@@ -78,7 +85,7 @@ lb_status lb_train_state_parse(const uint8_t *data, size_t size, const char *pat
         size != HEADER_BYTES + ARRAYS * sizeof(float) * floats)
         return lb_fail(err, LB_EFORMAT, "%s: has %zu bytes, which is not what %zu numbers take", path, size,
                        floats);
-    if (add_to_sum(FIRST_SUM, data + HEADER_BYTES, ARRAYS * floats) != get(data, AT_CHECKSUM))
+    if (add_to_sum(sum_header(data), data + HEADER_BYTES, ARRAYS * floats) != get(data, AT_CHECKSUM))
         return lb_fail(err, LB_EFORMAT, "%s: is damaged: its checksum is another", path);
     const lb_train_position p = {.step = get(data, AT_STEP),
                                  .windows = get(data, AT_WINDOWS),
@@ -150,15 +157,15 @@ lb_status lb_train_state_write(const char *path, const lb_parameters *parameters
                    {AT_FINGERPRINT, lb_parameters_fingerprint(parameters)},
                    {AT_LOSS_COUNT, s->position.loss_count}};
     uint8_t header[HEADER_BYTES] = {0};
-    uint64_t sum = FIRST_SUM;
     lb_writer w;
-    for (size_t i = 0; i < ARRAYS; i++)
-        sum = add_to_sum(sum, arrays[i], parameters->floats);
     memcpy(header, magic, sizeof magic);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         memcpy(header + numbers[i].at, &numbers[i].value, sizeof numbers[i].value);
     memcpy(header + AT_LOSS_SUM, &s->position.loss_sum, sizeof s->position.loss_sum);
     memcpy(header + AT_VALID, &s->position.valid_loss, sizeof s->position.valid_loss);
+    uint64_t sum = sum_header(header);
+    for (size_t i = 0; i < ARRAYS; i++)
+        sum = add_to_sum(sum, arrays[i], parameters->floats);
     memcpy(header + AT_CHECKSUM, &sum, sizeof sum);
     LB_TRY(lb_writer_open(path, &w, err));
     lb_status st = lb_writer_put(&w, header, sizeof header, err);

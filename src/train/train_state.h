@@ -6,7 +6,7 @@
  *    0  "LBTRAIN1"              8 u64 step            16 u64 windows seen      24 u64 tokens seen
  *   32  u64 floats of an array 40 u64 fingerprint of the model (names and shapes of its parameters)
  *   48  f64 sum of the losses since the last row of the log                    56 u64 how many they are
- *   64  f64 the last loss measured on held-out text, or NaN                    72 u64 checksum of the arrays
+ *   64  f64 the last loss measured on held-out text, or NaN                    72 u64 checksum of everything else
  *   80  zeros
  */
 #ifndef LB_TRAIN_TRAIN_STATE_H
