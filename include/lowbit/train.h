@@ -97,6 +97,35 @@ typedef struct lb_train_result {
 /* LB_ECANCELED where the progress callback asked to stop: the run can then be resumed. */
 LB_API lb_status lb_train(const lb_train_options *options, lb_train_result *result, lb_error *err);
 
+/* The mean of several checkpoints of one model, weight by weight. */
+typedef enum lb_average_kind {
+    LB_AVERAGE_MEAN, /* all alike, or by `shares` */
+    LB_AVERAGE_EMA /* a <- decay a + (1 - decay) c, from the first checkpoint to the last */
+} lb_average_kind;
+
+typedef struct lb_average_options {
+    size_t struct_size;
+    const char *const
+        *models; /* Hugging Face folders of float weights; or runs, which stand for their checkpoints */
+    size_t model_count;
+    const char *output; /* folder to make */
+    lb_average_kind kind;
+    const double *shares; /* [share_count], one for each checkpoint, of any sum but 0; NULL: all alike */
+    size_t share_count;
+    double decay; /* of the EMA */
+    size_t latest; /* take only the last so many of all; 0: all */
+    size_t
+        spacing; /* of a run only the last checkpoint, and those a multiple of so many steps before it; 0: all */
+    uint64_t until; /* of a run only checkpoints up to this step; 0: all */
+    const char *dtype; /* "bf16", "f32"; NULL: as the last checkpoint has it */
+    lb_progress progress;
+} lb_average_options;
+
+LB_API void lb_average_options_init(lb_average_options *options);
+
+/* *count is how many checkpoints the mean is of (may be NULL). */
+LB_API lb_status lb_average(const lb_average_options *options, size_t *count, lb_error *err);
+
 #ifdef __cplusplus
 }
 #endif
