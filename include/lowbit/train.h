@@ -71,6 +71,8 @@ typedef struct lb_train_options {
     double clip; /* norm of the gradient; default 1, 0: none */
     double z_loss; /* its weight, default 0 */
     double init_std; /* default 0.02 */
+    const char
+        *low_bit; /* an MX format: operands of the layers' products are rounded to it, forward and backward */
     uint64_t seed; /* default 42 */
     /* What is written */
     size_t save_every, log_every, valid_every; /* steps; defaults: a tenth of the run, 10, as save_every */

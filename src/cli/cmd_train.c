@@ -14,7 +14,7 @@
 
 typedef struct train_args {
     lb_common_args common;
-    const char *output, *valid, *data, *tokenizer, *config, *schedule, *decay_shape, *dtype, *from;
+    const char *output, *valid, *data, *tokenizer, *config, *schedule, *decay_shape, *dtype, *from, *low_bit;
     lb_arg_list texts;
     size_t hidden, layers, heads, kv_heads, ffn, vocab, length, batch, micro, warmup, save_every, log_every,
         valid_every, valid_tokens, sample_bytes, tokens;
@@ -92,6 +92,10 @@ static const lb_arg options[] = {
      .help = "weight of the squared log-sum-exp of the logits"},
     {"--init-std", LB_ARG_DOUBLE, offsetof(train_args, init_std), .low = 0, .high = 10, .shown = "0.02",
      .help = "of the first weights"},
+    {"--lowbit", LB_ARG_STRING, offsetof(train_args, low_bit), .value = "FORMAT",
+     .help =
+         "round all operands of the layers' products to this format, forward and backward: mxint8, mxfp8, "
+         "mxint6, mxfp6, ...; -ocp and -asym choose scales and clipping as elsewhere"},
     {"--save-every", LB_ARG_SIZE, offsetof(train_args, save_every), .low = 1, .shown = "a tenth of the run",
      .help = "steps between checkpoints"},
     {"--keep-states", LB_ARG_FLAG, offsetof(train_args, keep_states),
@@ -156,6 +160,7 @@ static void fill_options(const train_args *a, lb_train_options *o)
     o->valid_every = a->valid_every;
     o->valid_tokens = a->valid_tokens;
     o->dtype = a->dtype;
+    o->low_bit = a->low_bit;
     o->keep_states = a->keep_states;
     o->cpu = a->common.cpu;
     copy_double(a, "--decay", a->decay, &o->decay);

@@ -177,6 +177,10 @@ static lb_status decode_linears(const lb_stage_context *c, unsigned first, unsig
 static lb_status apply_linears(const lb_stage_context *c, unsigned first, unsigned last, float *x,
                                size_t tokens, float *const *outs, lb_error *err)
 {
+    if (c->low_bit) {
+        lb_low_bit_apply(c->kernels, c->low_bit, &c->block->linear[first], last - first + 1, x, tokens, outs);
+        return LB_OK;
+    }
     if (decodes(c, lb_block_linears[first].stage, tokens))
         return decode_linears(c, first, last, x, tokens, outs, err);
     for (unsigned which = first; which <= last; which++)

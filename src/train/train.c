@@ -30,6 +30,7 @@ typedef struct trainer {
     json_t *record; /* run.json of a resumed run */
     json_t *config_json;
     lb_config config;
+    lb_format format; /* of low-bit training */
     const lb_kernels *kernels;
     lb_corpus corpus;
     lb_parameters parameters;
@@ -38,6 +39,7 @@ typedef struct trainer {
     lb_window_order order;
     lb_optimizer optimizer;
     lb_training_pass pass;
+    lb_low_bit low_bit;
     lb_train_log log;
     float *grads;
     uint32_t *ids, *targets; /* of micro_tokens */
@@ -58,6 +60,7 @@ static lb_status no_memory(lb_error *err)
 static void trainer_free(trainer *t)
 {
     lb_training_pass_free(&t->pass);
+    lb_low_bit_free(&t->low_bit);
     lb_optimizer_free(&t->optimizer);
     lb_window_order_free(&t->order);
     lb_train_state_free(&t->state);
@@ -244,6 +247,10 @@ static lb_status make_room(trainer *t, lb_error *err)
     LB_TRY(lb_training_pass_create(t->kernels, &t->parameters, t->state.weights, t->grads, o->micro_tokens,
                                    o->length, &t->pass, err));
     t->pass.z_weight = (float)o->z_loss;
+    if (o->low_bit) {
+        LB_TRY(lb_low_bit_create(&t->format, &t->config, o->micro_tokens, o->length, &t->low_bit, err));
+        t->pass.low_bit = &t->low_bit;
+    }
     return LB_OK;
 }
 
@@ -253,6 +260,8 @@ static lb_status open_run(trainer *t, lb_error *err)
     if (t->o.resume)
         LB_TRY(open_folder(t, err));
     LB_TRY(lb_train_settings_resolve(&t->o, json_object_get(t->record, "settings"), err));
+    if (t->o.low_bit)
+        LB_TRY(lb_format_parse(t->o.low_bit, &t->format, err));
     LB_TRY(find_config(t, err));
     LB_TRY(lb_train_schedule(&t->o, &t->schedule, err));
     if (!t->o.resume) /* not before what is asked for makes sense */

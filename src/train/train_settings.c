@@ -40,6 +40,7 @@ static const field fields[] = {
     {"clip", SHARE, AT(clip), 1, NULL, 0, 1e30, false},
     {"z_loss", SHARE, AT(z_loss), 0, NULL, 0, 1e3, false},
     {"init_std", SHARE, AT(init_std), 0.02, NULL, 0, 10, false},
+    {"low_bit", NAME, AT(low_bit), 0, NULL, 0, 0, false},
     {"seed", U64, AT(seed), 42, NULL, 0, 0, false},
     {"dtype", NAME, AT(dtype), 0, "bf16", 0, 0, false},
     /* What the bits do not depend on, but a resumed run would want as it was: */

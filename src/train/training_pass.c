@@ -75,7 +75,8 @@ static lb_stage_context context(const lb_training_pass *p, size_t layer)
     return (lb_stage_context){.kernels = p->kernels,
                               .config = &p->parameters->config,
                               .rope = &p->rope,
-                              .block = &p->blocks[layer]};
+                              .block = &p->blocks[layer],
+                              .low_bit = p->low_bit};
 }
 
 static lb_status forward(lb_training_pass *p, const uint32_t *ids, size_t sequences, bool keeps,

@@ -24,6 +24,7 @@ typedef struct lb_training_pass {
     lb_head_scratch head;
     float *x; /* [max_tokens, hidden] */
     float z_weight;
+    const lb_low_bit *low_bit; /* NULL: products of float32; the caller's to set, as z_weight is */
 } lb_training_pass;
 
 /* For batches of up to max_tokens tokens in sequences of `length`. values and grads [parameters->floats] must live as
