@@ -12,6 +12,7 @@ typedef struct lb_command {
     int (*run)(int argc, char **argv); /* argv[0] is the command's name */
 } lb_command;
 
+int cmd_average(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_formats(int argc, char **argv);
@@ -20,5 +21,6 @@ int cmd_quantize(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_study(int argc, char **argv);
+int cmd_train(int argc, char **argv);
 
 #endif

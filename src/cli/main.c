@@ -15,6 +15,8 @@ static const lb_command commands[] = {
     {"inspect", "what a model holds: tensors, sizes, bits per weight", cmd_inspect},
     {"run", "continues a text", cmd_run},
     {"chat", "a conversation, in the model's own chat template", cmd_chat},
+    {"train", "trains a small model from text", cmd_train},
+    {"average", "the mean of checkpoints, weight by weight", cmd_average},
     {"bench", "how fast a model runs here, next to the speed of memory", cmd_bench},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };

@@ -316,6 +316,12 @@ static lb_status print_header(const char *path, const json_t *header, lb_text *t
 
 lb_status lb_safetensors_write(const char *path, const lb_tensor_out *tensors, size_t count, lb_error *err)
 {
+    return lb_safetensors_stream(path, tensors, count, NULL, NULL, err);
+}
+
+lb_status lb_safetensors_stream(const char *path, const lb_tensor_out *tensors, size_t count,
+                                lb_tensor_source source, void *user, lb_error *err)
+{
     json_t *header = NULL;
     lb_text text = {0};
     lb_writer writer = {.fd = -1};
@@ -324,8 +330,12 @@ lb_status lb_safetensors_write(const char *path, const lb_tensor_out *tensors, s
     LB_GO(print_header(path, header, &text, err));
     LB_GO(lb_writer_open(path, &writer, err));
     LB_GO(lb_writer_put(&writer, text.data, text.length, err));
-    for (size_t i = 0; i < count; i++)
-        LB_GO(lb_writer_put(&writer, tensors[i].data, tensors[i].bytes, err));
+    for (size_t i = 0; i < count; i++) {
+        const void *data = tensors[i].data;
+        if (source)
+            LB_GO(source(user, i, &data, err));
+        LB_GO(lb_writer_put(&writer, data, tensors[i].bytes, err));
+    }
     LB_GO(lb_writer_commit(&writer, err));
 done:
     lb_writer_abandon(&writer);

@@ -36,4 +36,9 @@ typedef struct lb_tensor_out {
  * same bytes. */
 lb_status lb_safetensors_write(const char *path, const lb_tensor_out *tensors, size_t count, lb_error *err);
 
+/* The same of tensors whose data is asked for one by one, in order: *data has to stay until the next call. */
+typedef lb_status (*lb_tensor_source)(void *user, size_t index, const void **data, lb_error *err);
+lb_status lb_safetensors_stream(const char *path, const lb_tensor_out *tensors, size_t count,
+                                lb_tensor_source source, void *user, lb_error *err);
+
 #endif

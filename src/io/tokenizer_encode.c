@@ -44,8 +44,7 @@ static size_t valid_prefix(const char *text, size_t length)
     return at;
 }
 
-/* Points *text at valid UTF-8: itself, or a copy with U+FFFD for every mistake. */
-static lb_status clean(lb_text *copy, const char **text, size_t *length, lb_error *err)
+lb_status lb_utf8_clean(lb_text *copy, const char **text, size_t *length, lb_error *err)
 {
     size_t valid = valid_prefix(*text, *length), used;
     uint32_t code;
@@ -109,7 +108,7 @@ lb_status lb_encoder_text(lb_encoder *encoder, const char *text, size_t length, 
         return lb_fail(err, LB_EINVAL,
                        "a text of %zu bytes is longer than the %d that lowbit tokenizes at once", length,
                        MAX_TEXT_BYTES);
-    LB_TRY(clean(&encoder->clean, &text, &length, err));
+    LB_TRY(lb_utf8_clean(&encoder->clean, &text, &length, err));
     lb_added_scan scan = {&tokenizer->added, &tokenizer->added.raw, text, length, .plain = plain};
     for (lb_stretch part; lb_added_next(&scan, &part);)
         LB_TRY(part.token ? lb_id_list_add(&encoder->ids, part.token->id, err)

@@ -59,6 +59,9 @@ lb_token_text lb_tokenizer_text(const lb_tokenizer *tokenizer, uint32_t id);
 /* The id of a token by its exact text (added tokens first); LB_NO_ID. */
 uint32_t lb_tokenizer_id(const lb_tokenizer *tokenizer, const char *text);
 
+/* Points *text at valid UTF-8: itself, or what `copy` then holds, with U+FFFD for every mistake. */
+lb_status lb_utf8_clean(lb_text *copy, const char **text, size_t *length, lb_error *err);
+
 /* One call's working memory. */
 typedef struct lb_encoder {
     const lb_tokenizer *tokenizer;

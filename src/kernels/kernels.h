@@ -10,6 +10,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "formats/format.h"
+#include "kernels/adamw.h"
 #include "kernels/high_panel.h"
 #include "kernels/panel.h"
 #include "kernels/plane_panel.h"

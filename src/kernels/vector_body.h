@@ -167,6 +167,31 @@ static void softmax_grad(const float *p, float *d, size_t n)
         d[i] = p[i] * (d[i] - mean);
 }
 
+static float sum_squares(const float *x, size_t n)
+{
+    float lanes[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t k = 0; k < LANES; k++)
+            lanes[k] += x[i + k] * x[i + k];
+    for (; i < n; i++)
+        lanes[i % LANES] += x[i] * x[i];
+    return join(lanes);
+}
+
+static void adamw(const lb_adamw_step *step, const float *restrict g, size_t n, float *restrict w,
+                  float *restrict m, float *restrict v)
+{
+    const lb_adamw_step s = *step;
+    const float new_m = 1.0f - s.beta1, new_v = 1.0f - s.beta2;
+    for (size_t i = 0; i < n; i++) {
+        const float d = g[i] * s.scale;
+        m[i] = s.beta1 * m[i] + new_m * d;
+        v[i] = s.beta2 * v[i] + new_v * (d * d);
+        w[i] = s.keep * w[i] - s.rate * m[i] / (s.root * sqrtf(v[i]) + s.eps);
+    }
+}
+
 void LB_FILL_VECTOR(lb_kernels *table)
 {
     table->rms_norm = rms_norm;
@@ -175,4 +200,6 @@ void LB_FILL_VECTOR(lb_kernels *table)
     table->rms_norm_grad = rms_norm_grad;
     table->silu_mul_grad = silu_mul_grad;
     table->softmax_grad = softmax_grad;
+    table->sum_squares = sum_squares;
+    table->adamw = adamw;
 }

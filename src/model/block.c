@@ -236,6 +236,10 @@ static lb_status apply_linears(const lb_stage_context *c, unsigned first, unsign
                                size_t tokens, float *const *outs, lb_error *err)
 {
     lb_row_parts parts;
+    if (c->low_bit) {
+        lb_low_bit_apply(c->kernels, c->low_bit, &c->block->linear[first], last - first + 1, x, tokens, outs);
+        return LB_OK;
+    }
     if (has_rows(c, lb_block_linears[first].stage, &parts))
         return multiply_rows(c, &parts, first, last, x, tokens, outs, err);
     if (decodes(c, lb_block_linears[first].stage, tokens))

@@ -15,6 +15,7 @@
 #include "model/attention.h"
 #include "model/inputs.h"
 #include "model/linear.h"
+#include "model/low_bit.h"
 #include "model/rope.h"
 
 typedef struct lb_block {
@@ -59,6 +60,7 @@ typedef struct lb_stage_context {
     const lb_block *block;
     const lb_inputs *inputs; /* what linear layers see of their inputs; NULL: all, as it is */
     lb_workspace *ws;
+    const lb_low_bit *low_bit; /* training: layers of float32 multiply rounded numbers; inputs is NULL then */
 } lb_stage_context;
 
 /* Inputs of linear layers are rotated and rounded as c->inputs says by the function that makes them (a

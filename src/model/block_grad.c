@@ -71,7 +71,7 @@ static void layer_gradients(const backward *b, unsigned first, unsigned last, co
     size_t count = 0;
     for (unsigned which = first; which <= last; which++) {
         const lb_linear *l = &b->c->block->linear[which];
-        if (b->grads->weights[which])
+        if (b->grads->weights[which] && !b->c->low_bit)
             products[count++] = (lb_gemm_tn){.m = l->rows,
                                              .n = l->cols,
                                              .k = b->t->tokens,
@@ -87,6 +87,10 @@ static void layer_gradients(const backward *b, unsigned first, unsigned last, co
         }
     }
     lb_gemm_tn_add(products, count);
+    if (b->c->low_bit)
+        lb_low_bit_weight_gradients(b->c->kernels, b->c->low_bit, &b->c->block->linear[first],
+                                    last - first + 1, outs, b->t->inputs[lb_block_linears[first].stage],
+                                    b->t->tokens, b->grads->weights + first);
 }
 
 /* The gradient with respect to what comes before the rotation and rounding of those layers' input. It lies in
@@ -98,7 +102,10 @@ static const float *input_gradient(const backward *b, unsigned first, unsigned l
     const lb_inputs *inputs = b->c->inputs;
     const size_t tokens = b->t->tokens, cols = b->c->block->linear[first].cols;
     float *d = b->grads->inputs[stage] ? b->grads->inputs[stage] : scratch;
-    for (unsigned which = first; which <= last; which++) {
+    if (b->c->low_bit)
+        lb_low_bit_input_gradient(b->c->kernels, b->c->low_bit, &b->c->block->linear[first], last - first + 1,
+                                  outs, tokens, d);
+    for (unsigned which = first; !b->c->low_bit && which <= last; which++) {
         const lb_linear *l = &b->c->block->linear[which];
         (which == first ? lb_gemm_nn : lb_gemm_nn_add)(tokens, cols, l->rows, outs[which - first], l->rows,
                                                        l->dense, cols, d, cols);

@@ -18,6 +18,7 @@ typedef struct lb_block_trace {
     float *q, *k, *v; /* as attention saw them */
     float *raw_q, *raw_k; /* before their heads were normalized; NULL where the model does not */
     float *gate, *up; /* [tokens, ffn] */
+    bool shares; /* inputs of all stages but o, and scratch, belong to another trace */
     /* Scratch of both passes; nothing in it outlives a call. */
     struct {
         float *hidden[2]; /* [tokens, hidden] */
@@ -30,12 +31,21 @@ typedef struct lb_block_trace {
 /* For mini-batches of up to max_tokens tokens in all, in sequences of up to max_sequence_tokens. */
 lb_status lb_block_trace_create(const lb_config *config, size_t max_tokens, size_t max_sequence_tokens,
                                 lb_block_trace *out, lb_error *err);
+/* A trace with what is cheap to compute again in the memory of `owner`, which must live as long. After passes of
+ * others through that memory lb_block_trace_restore brings it back for a backward pass. */
+lb_status lb_block_trace_share(const lb_config *config, const lb_block_trace *owner, lb_block_trace *out,
+                               lb_error *err);
 void lb_block_trace_free(lb_block_trace *trace);
 size_t lb_block_trace_bytes(const lb_config *config, size_t max_tokens, size_t max_sequence_tokens);
+/* Of one that shares memory, without the owner's. */
+size_t lb_block_trace_shared_bytes(const lb_config *config, size_t max_tokens, size_t max_sequence_tokens);
 
 /* As lb_block_forward, bit for bit, but from x to y [tokens, hidden], which may be x. c->ws is not used. */
 lb_status lb_block_forward_traced(const lb_stage_context *c, const float *x, size_t sequences,
                                   size_t sequence_tokens, lb_block_trace *trace, float *y, lb_error *err);
+
+/* The inputs of all stages but o as the forward pass made them, bit for bit. */
+lb_status lb_block_trace_restore(const lb_stage_context *c, lb_block_trace *trace, lb_error *err);
 
 /* What the layers of a stage would have been fed without rounding, out [tokens, width of the stage]. */
 lb_status lb_block_trace_unrounded(const lb_stage_context *c, const lb_block_trace *trace, lb_stage stage,

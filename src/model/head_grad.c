@@ -87,7 +87,7 @@ typedef struct head_job {
     const lb_embedding *ends;
     const lb_head_scratch *s;
     const uint32_t *targets;
-    float scale;
+    float scale, z_weight;
     size_t slab; /* first row of the slab that is read */
 } head_job;
 
@@ -125,10 +125,12 @@ static void loss_rows(void *arg, size_t begin, size_t end)
         }
         const float largest = largest_of(row, vocab), own = row[j->targets[t]];
         j->kernels->softmax(row, vocab);
-        j->s->losses[t] = (double)largest - (double)own - log((double)largest_of(row, vocab));
-        row[j->targets[t]] -= 1.0f;
+        const double z = (double)largest - log((double)largest_of(row, vocab)); /* log sum e^logit */
+        const float more = 1.0f + 2.0f * j->z_weight * (float)z; /* d z / d logit is p */
+        j->s->losses[t] = z - (double)own;
         for (size_t i = 0; i < vocab; i++)
-            row[i] *= j->scale;
+            row[i] *= j->scale * more;
+        row[j->targets[t]] -= j->scale;
     }
 }
 
@@ -219,8 +221,12 @@ lb_status lb_head_backward(const lb_kernels *kernels, const lb_embedding *ends, 
     for (size_t at = 0; at < tokens; at += scratch->chunk_tokens) {
         const size_t count = tokens - at < scratch->chunk_tokens ? tokens - at : scratch->chunk_tokens;
         const float *rows = x + at * ends->hidden;
-        head_job j = {
-            .kernels = kernels, .ends = ends, .s = scratch, .targets = targets + at, .scale = scale};
+        head_job j = {.kernels = kernels,
+                      .ends = ends,
+                      .s = scratch,
+                      .targets = targets + at,
+                      .scale = scale,
+                      .z_weight = grads->z_weight};
         LB_TRY(lb_embedding_logits(kernels, ends, rows, count, scratch->normed, scratch->logits, err));
         lb_parallel_for(count, 1, loss_rows, &j);
         for (size_t t = 0; t < count; t++)

@@ -34,6 +34,9 @@ typedef struct lb_head_grads {
     float *head; /* [vocab, hidden] */
     float *norm; /* [hidden] */
     float *dx; /* [tokens, hidden]: set; may be x; NULL: not wanted */
+    /* Gradients are those of the loss and this times the sum of squares of log sum e^logit [z-loss: Chowdhery et al.
+     * 2022, arXiv:2204.02311]; *loss is without it. */
+    float z_weight;
 } lb_head_grads;
 
 /* x [tokens, hidden], what the last block made; targets [tokens], the ids that come next.

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
+#include "pack/copy_beside.h"
 #include "pack/plan.h"
 #include "pack/shard.h"
 #include "quantize/polish.h"
@@ -583,26 +584,11 @@ static lb_status save_beside(const lb_quantized_dir *dir, const char *name, cons
 /* A folder's tokenizer files are copied as they are; a GGUF file's tokenizer becomes such files. */
 static lb_status write_tokenizer(const lb_quantized_dir *dir, lb_error *err)
 {
-    static const char *const names[] = {"tokenizer.json",    "tokenizer_config.json",
-                                        "tokenizer.model",   "special_tokens_map.json",
-                                        "vocab.json",        "merges.txt",
-                                        "added_tokens.json", "chat_template.jinja",
-                                        "LICENSE",           "generation_config.json"};
     const lb_checkpoint *source = &dir->weights->checkpoint;
-    if (!lb_path_is_directory(source->path)) {
-        LB_TRY(save_beside(dir, "tokenizer.json", source->tokenizer, err));
-        return save_beside(dir, "tokenizer_config.json", source->tokenizer_config, err);
-    }
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char *from = lb_path_join(source->path, names[i]), *to = lb_path_join(dir->partial, names[i]);
-        lb_status st = from && to ? LB_OK : no_memory(err);
-        if (st == LB_OK && lb_path_exists(from) && !lb_path_is_directory(from))
-            st = lb_file_copy(from, to, err);
-        lb_free(from);
-        lb_free(to);
-        LB_TRY(st);
-    }
-    return LB_OK;
+    if (lb_path_is_directory(source->path))
+        return lb_copy_beside(source->path, dir->partial, err);
+    LB_TRY(save_beside(dir, "tokenizer.json", source->tokenizer, err));
+    return save_beside(dir, "tokenizer_config.json", source->tokenizer_config, err);
 }
 
 static void remove_file(const lb_quantized_dir *dir, const char *name)
