@@ -222,8 +222,8 @@ lb_status lb_block_trace_restore(const lb_stage_context *c, lb_block_trace *t, l
         float *input = t->inputs[stages[i]];
         LB_TRY(lb_block_trace_unrounded(c, t, stages[i], input, err));
         if (lb_inputs_round(c->inputs))
-            LB_TRY(lb_cast_rows(c->kernels, &c->inputs->act, true, input, t->tokens,
-                                lb_stage_width(c->config, stages[i]), err));
+            LB_TRY(lb_cast_act(c->kernels, &c->inputs->act, input, t->tokens,
+                               lb_stage_width(c->config, stages[i]), err));
     }
     return LB_OK;
 }

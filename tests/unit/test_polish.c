@@ -281,7 +281,7 @@ static void rotated_and_rounded_inputs(void **state)
         open_trial(&t, &small, "int3-g32-asym", 8);
         ok(lb_transform_parse(transforms[i], &t.recipe.transform, &err), &err);
         ok(lb_transform_resolve(&t.recipe.transform, &t.recipe.format, &t.weights->config, &err), &err);
-        ok(lb_format_parse(acts[i], &t.recipe.act, &err), &err);
+        ok(lb_act_parse(acts[i], &t.recipe.act, &err), &err);
         set_polish(&t, 24, 3, 0.01);
         must_run(&t);
         if (!(t.report.after < 0.9 * t.report.before))
