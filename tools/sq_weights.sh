@@ -49,7 +49,7 @@ flags() {
 
 if [ $# -eq 0 ]; then
     for method in ${METHODS:-gptq rtn}; do
-        for bits in 4 5 6 8; do
+        for bits in 4 5 6 7 8; do
             for group in 32 64 128; do
                 set -- "$@" "$method-int$bits-g$group"
             done

@@ -547,7 +547,7 @@ size_t lb_pipeline_memory(const lb_config *c, const lb_recipe *recipe, size_t sa
         bytes += (2048 + seqlen) * c->hidden * sizeof(float); /* a chunk's activations */
     if (samples > 0) {
         bytes += lb_streams_bytes(c, samples, seqlen) + widest * widest * sizeof(float);
-        if (recipe->method->needs_hessian)
+        if (recipe->method->needs_hessian || lb_recipe_has_kinds(recipe))
             bytes += widest * widest * (3 * sizeof(float) + sizeof(double));
     }
     if (recipe->method->memory)

@@ -185,10 +185,28 @@ static inline void check_sq_product(const sq_case *q, const lb_kernels *kernels)
     lb_free(y);
 }
 
+/* Every third code the least that a byte holds. */
+static inline void sq_set_least_codes(const sq_case *q)
+{
+    lb_qvec *v = q->vector;
+    for (size_t c = 0; c < q->cols; c += 3)
+        v->codes[c] = -128;
+    for (size_t b = 0; b < (q->cols + 31) / 32; b++) {
+        for (size_t h = 2 * b; h < 2 * b + 2; h++) {
+            v->code_sums[h] = 0;
+            for (size_t c = 16 * h; c < 16 * h + 16; c++)
+                v->code_sums[h] += v->codes[c];
+        }
+        v->sums[b] = v->scales[2 * b] * (float)(v->code_sums[2 * b] + v->code_sums[2 * b + 1]);
+    }
+}
+
 static inline void check_sq_times(sq_case *q, const lb_kernels *kernels, const lb_kernels *setting)
 {
     static const char *const acts[] = {"mxint8", "nvint4"};
     lb_qvec_set(setting, q->vector, q->x, 1, q->cols);
+    check_sq_product(q, kernels);
+    sq_set_least_codes(q);
     check_sq_product(q, kernels);
     for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
         lb_format act;

@@ -17,10 +17,10 @@ LB_INLINE floats halves_load(const uint16_t *p)
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
 
-/* Two products of 127 * 127 fit 16 bits. */
+/* Two products of 127 * 128 fit 16 bits. */
 LB_INLINE ints dot(ints sums, ints v, ints x)
 {
-    const ints pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_sign_epi8(x, v));
+    const ints pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(v, x));
     return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 

@@ -20,10 +20,10 @@ LB_INLINE floats halves_load(const uint16_t *p)
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
-/* x with the sign that v gives it. */
-LB_INLINE ints signed_by(ints x, ints v)
+/* v with the sign that x gives it. */
+LB_INLINE ints signed_by(ints v, ints x)
 {
-    return _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(v), _mm512_setzero_si512(), x);
+    return _mm512_mask_sub_epi8(v, _mm512_movepi8_mask(x), _mm512_setzero_si512(), v);
 }
 
 #define REGISTER_BYTES 64

@@ -4,7 +4,7 @@
 
 LB_INLINE ints dot(ints sums, ints v, ints x)
 {
-    return _mm512_dpbusd_epi32(sums, _mm512_abs_epi8(v), signed_by(x, v));
+    return _mm512_dpbusd_epi32(sums, _mm512_abs_epi8(x), signed_by(v, x));
 }
 
 #include "kernels/x86/high_body.h"

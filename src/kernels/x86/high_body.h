@@ -7,7 +7,7 @@
  *   INTS_LOAD(p) INTS_OR(a, b) INTS_ZERO()
  *   table_load(p)     16 bytes, the same in every 16-byte lane
  *   halves_load(p)    floats from as many f16
- *   dot(sums, v, x)   sums + of each lane's four bytes v * x, both signed, |v| and |x| at most 127: exactly
+ *   dot(sums, v, x)   sums + of each lane's four bytes v * x, both signed, |v| at most 127: exactly
  *
  * A byte shuffle looks up sixteen activations; places outside of these give zeros, since adding 0x70 brings them to the
  * shuffle's highest bit. */
