@@ -67,6 +67,9 @@ typedef struct lb_quantize_options {
         smooth; /* transform "smooth": how much of the difficulty moves from activations to weights, 0..1 */
     bool
         clip; /* transform "awq" with fit "range": also search for the best clipping of each group's weights */
+    const char *
+        act_mask; /* act "sqH/L-bB-sS": what calibration chooses high channels by: "norm" (mean magnitude times
+                           * the norm of the weights), "absolute" (magnitude), "signed" (arXiv:2512.05409's) */
 } lb_quantize_options;
 
 /* int4-g128 by GPTQ with the scale search and 128 windows of 512 tokens. */

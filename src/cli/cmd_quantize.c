@@ -19,7 +19,7 @@
 typedef struct quantize_args {
     lb_common_args common;
     const char *model, *output, *format, *act, *transform, *method, *recipe, *fit, *order, *calibration,
-        *eval_text, *signround, *best, *candidates, *allocate, *report, *init;
+        *eval_text, *signround, *best, *candidates, *act_mask, *allocate, *report, *init;
     size_t samples, seqlen, eval_tokens, eval_ctx, iters, batch, sensitivity_samples, sensitivity_seqlen;
     double damp, compensate, lr, target_bits, smooth;
     lb_arg_list layers;
@@ -36,7 +36,15 @@ static const lb_arg options[] = {
          "for an integer zero point; mxfp8-e4m3, mxfp8-e5m2, mxfp6-e2m3, mxfp6-e3m2, mxfp4, mxint8, mxint6, "
          "mxint4; nvfp4, nvint4; bpK-gG or bpK-row, K = 1..4 bit planes"},
     {"--act", LB_ARG_STRING, offsetof(quantize_args, act), .value = "FORMAT", .shown = "not rounded",
-     .help = "round the inputs of the linear layers to this format too, here and whenever the result runs"},
+     .help = "round the inputs of the linear layers to this format too, here and whenever the result runs; "
+             "int8-row and int4-row have a scale for each token, sqH/L-bB-sS H bits for (1-S)*B channels of "
+             "each B "
+             "that calibration chooses, L for the others, sqH/L-bB-sS-dynamic each token's own choice"},
+    {"--act-mask", LB_ARG_CHOICE, offsetof(quantize_args, act_mask), .choices = "norm|absolute|signed",
+     .preset = "norm",
+     .help =
+         "--act sqH/L-bB-sS: choose high channels by their mean magnitude times the norm of the weights that "
+         "they meet, by the magnitude alone, or times the weights' sum (as published)"},
     {"--transform", LB_ARG_STRING, offsetof(quantize_args, transform), .value = "NAME", .preset = "none",
      .help = "rewrite layers first without changing what they compute: hadamard (random rotations of the "
              "format's group size, 128 where that is a row), hadamard-N, hadamard-full; smooth (SmoothQuant) "
@@ -438,6 +446,7 @@ int cmd_quantize(int argc, char **argv)
     o.act = args.act;
     o.transform = args.transform;
     o.smooth = args.smooth;
+    o.act_mask = args.act_mask;
     o.method = args.method;
     o.fit = args.fit;
     apply_signround(&args, &o);

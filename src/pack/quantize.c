@@ -50,7 +50,8 @@ void lb_quantize_options_init(lb_quantize_options *options)
                                      .sensitivity_samples = 32,
                                      .sensitivity_seqlen = 256,
                                      .smooth = 0.5,
-                                     .clip = true};
+                                     .clip = true,
+                                     .act_mask = "norm"};
 }
 
 typedef struct job {
@@ -124,6 +125,7 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
         out->format = out->allocation.candidates[0]; /* whose groups a rotation follows */
     if (o->act)
         LB_TRY(lb_act_parse(o->act, &out->act, err));
+    LB_TRY(lb_mask_score_parse(o->act_mask, &out->mask_score, err));
     LB_TRY(lb_transform_parse(o->transform, &out->transform, err));
     if (!(o->smooth >= 0.0 && o->smooth <= 1.0))
         return lb_fail(err, LB_EINVAL, "smoothing strength %g is outside 0 to 1", o->smooth);
@@ -137,6 +139,12 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     if (strcmp(o->fit, "search") != 0 && strcmp(o->fit, "range") != 0)
         return lb_fail(err, LB_EINVAL, "fit \"%.40s\" is not known: there are search, range", o->fit);
     out->fit = strcmp(o->fit, "search") == 0 ? LB_FIT_SEARCH : LB_FIT_RANGE;
+    if (lb_act_masks(&out->act) && (out->method->reconstruct || out->allocation.how != LB_ALLOCATE_NONE))
+        return lb_fail(
+            err, LB_EINVAL,
+            "activation format %s puts channels in an order that %s does not know; take %s-dynamic, "
+            "or one format by rtn, gptq or bpdq",
+            out->act.name, out->method->reconstruct ? "learned rounding" : "an allocation", out->act.name);
     /* A search of scales has done what clipping does, and learned rounding does it better. */
     out->transform.clip =
         out->transform.clip && o->clip && out->fit == LB_FIT_RANGE && !out->method->reconstruct;
@@ -152,8 +160,8 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     out->seed = o->seed;
     LB_TRY(make_tuning(o, &out->tuning, err));
     LB_TRY(make_alternation(o, &out->alternation, err));
-    const bool calibrates =
-        out->method->needs_calibration || out->transform.rescale != LB_RESCALE_NONE || o->calibration;
+    const bool calibrates = out->method->needs_calibration || out->transform.rescale != LB_RESCALE_NONE ||
+                            lb_act_masks(&out->act) || o->calibration;
     if (calibrates && (o->samples == 0 || o->seqlen < 2))
         return lb_fail(err, LB_EINVAL, "calibration wants at least 1 sample of 2 tokens, got %zu of %zu",
                        o->samples, o->seqlen);
