@@ -68,6 +68,9 @@ typedef struct lb_quantize_options {
         smooth; /* transform "smooth": how much of the difficulty moves from activations to weights, 0..1 */
     bool
         clip; /* transform "awq" with fit "range": also search for the best clipping of each group's weights */
+    const char *
+        act_mask; /* act "sqH/L-bB-sS": what calibration chooses high channels by: "norm" (mean magnitude times
+                           * the norm of the weights), "absolute" (magnitude), "signed" (arXiv:2512.05409's) */
     size_t
         refine; /* GPTQ and bpdq: sweeps over a layer's chosen codes, each as if it were the last to be chosen */
     /* When all codes are chosen: scales and coefficients of the whole model, trained to bring its predictions closer to

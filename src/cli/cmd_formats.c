@@ -13,6 +13,7 @@
 #include "cli/formats_plot.h"
 #include "cli/formats_rows.h"
 #include "cli/formats_source.h"
+#include "cli/formats_throughput.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "formats/block_format.h"
@@ -45,7 +46,9 @@ static const lb_arg options[] = {
      .help = "measure after a random Hadamard rotation of each block, too"},
     {"--plot", LB_ARG_STRING, offsetof(formats_args, plot), .value = "FILE.svg",
      .help = "draw QSNR against the crest factor (needs gnuplot)"},
-    {"--hw", LB_ARG_FLAG, offsetof(formats_args, hardware), .help = "what multipliers of these formats cost"},
+    {"--hw", LB_ARG_FLAG, offsetof(formats_args, hardware),
+     .help = "what multipliers of these formats cost, and what two precisions are worth in time, here and by "
+             "model"},
     {"--cells", LB_ARG_STRING, offsetof(formats_args, cells), .value = "FILE",
      .help = "area and energy of cells for --hw"},
 };
@@ -68,6 +71,7 @@ typedef struct session {
     lb_format_list list;
     lb_formats_rows rows;
     json_t *hardware; /* NULL: not asked for */
+    lb_throughput throughput; /* with hardware */
 } session;
 
 /* ---- Random numbers -------------------------------------------------------------------------------- */
@@ -209,8 +213,10 @@ static lb_status write_json(session *s, lb_error *err)
 {
     json_t *json = json_pack("{s:o, s:o}", "rows", lb_formats_rows_json(&s->rows), "crossovers",
                              lb_crossovers_json(&s->list));
-    if (s->hardware)
+    if (s->hardware) {
         json_object_set(json, "hardware", s->hardware);
+        json_object_set_new(json, "throughput", lb_throughput_json(&s->throughput));
+    }
     return lb_output_json(json, err);
 }
 
@@ -223,6 +229,7 @@ static lb_status write_out(session *s, lb_error *err)
     if (s->hardware) {
         putchar('\n');
         LB_TRY(lb_print_hardware(s->args->cells, err));
+        lb_print_throughput(&s->throughput);
     }
     return lb_output_flush(err);
 }
@@ -234,6 +241,7 @@ static lb_status work(session *s, lb_error *err)
         s->hardware = lb_hardware_json(a->cells, err);
         if (!s->hardware)
             return err->status;
+        LB_TRY(lb_throughput_measure(s->kernels, &s->throughput, err));
     }
     return a->tensor || a->inputs ? measure_source(s, err) : measure_distribution(s, err);
 }

@@ -20,7 +20,7 @@
 typedef struct quantize_args {
     lb_common_args common;
     const char *model, *output, *format, *act, *transform, *method, *recipe, *fit, *order, *saliency,
-        *calibration, *eval_text, *signround, *best, *candidates, *allocate, *report, *init;
+        *calibration, *eval_text, *signround, *best, *candidates, *act_mask, *allocate, *report, *init;
     size_t samples, seqlen, eval_tokens, eval_ctx, iters, batch, sensitivity_samples, sensitivity_seqlen,
         polish, polish_batch, refine;
     double damp, compensate, lr, target_bits, polish_lr, smooth;
@@ -39,7 +39,15 @@ static const lb_arg options[] = {
          "mxint4; nvfp4, nvint4; bpK-gG or bpK-row, K = 1..4 bit planes; sqH/L-bB-sS, H and L bits for the "
          "share 1-S and S of each bank of B weights, like sq8/4-b64-s0.875"},
     {"--act", LB_ARG_STRING, offsetof(quantize_args, act), .value = "FORMAT", .shown = "not rounded",
-     .help = "round the inputs of the linear layers to this format too, here and whenever the result runs"},
+     .help = "round the inputs of the linear layers to this format too, here and whenever the result runs; "
+             "int8-row and int4-row have a scale for each token, sqH/L-bB-sS H bits for (1-S)*B channels of "
+             "each B "
+             "that calibration chooses, L for the others, sqH/L-bB-sS-dynamic each token's own choice"},
+    {"--act-mask", LB_ARG_CHOICE, offsetof(quantize_args, act_mask), .choices = "norm|absolute|signed",
+     .preset = "norm",
+     .help =
+         "--act sqH/L-bB-sS: choose high channels by their mean magnitude times the norm of the weights that "
+         "they meet, by the magnitude alone, or times the weights' sum (as published)"},
     {"--transform", LB_ARG_STRING, offsetof(quantize_args, transform), .value = "NAME", .preset = "none",
      .help = "rewrite layers first without changing what they compute: hadamard (random rotations of the "
              "format's group size, 128 where that is a row), hadamard-N, hadamard-full; smooth (SmoothQuant) "
@@ -172,7 +180,8 @@ static bool can_polish(const quantize_args *args)
     lb_recipe recipe;
     lb_recipe_default(&recipe);
     if (strcmp(args->method, "rtn") == 0 || lb_format_parse(args->format, &recipe.format, NULL) != LB_OK ||
-        lb_candidates_parse(args->candidates, &recipe.allocation, NULL) != LB_OK)
+        lb_candidates_parse(args->candidates, &recipe.allocation, NULL) != LB_OK ||
+        (args->act && (lb_act_parse(args->act, &recipe.act, NULL) != LB_OK || lb_act_masks(&recipe.act))))
         return false;
     bool takes = args->target_bits == 0.0 && lb_polish_takes(&recipe.format);
     for (size_t i = 0; args->target_bits > 0.0 && i < recipe.allocation.candidate_count; i++)
@@ -513,6 +522,7 @@ int cmd_quantize(int argc, char **argv)
     o.act = args.act;
     o.transform = args.transform;
     o.smooth = args.smooth;
+    o.act_mask = args.act_mask;
     o.method = args.method;
     o.fit = args.fit;
     apply_signround(&args, &o);

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "model/block.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "kernels/cast.h"
+#include "model/input_order.h"
 
 enum { ROWS_PER_CHUNK = 32 };
 
@@ -39,6 +42,14 @@ static lb_status load_linear(const lb_weights *weights, size_t layer, unsigned w
     return LB_OK;
 }
 
+static lb_status load_order(const lb_weights *weights, size_t layer, lb_stage stage, uint32_t **out,
+                            lb_error *err)
+{
+    LB_TRY(lb_alloc_array(out, lb_stage_width(&weights->config, stage), sizeof **out, "an order of channels",
+                          err));
+    return lb_input_order_read(weights, layer, stage, *out, err);
+}
+
 lb_status lb_block_load(const lb_weights *weights, size_t layer, lb_load how, lb_block *out, lb_error *err)
 {
     const lb_config *c = &weights->config;
@@ -52,6 +63,8 @@ lb_status lb_block_load(const lb_weights *weights, size_t layer, lb_load how, lb
         LB_GO(load_vector(weights, layer, "self_attn.q_norm", c->head_dim, &b.q_norm, err));
         LB_GO(load_vector(weights, layer, "self_attn.k_norm", c->head_dim, &b.k_norm, err));
     }
+    for (unsigned stage = 0; lb_act_masks(&weights->act) && stage < LB_MASKS_PER_BLOCK; stage++)
+        LB_GO(load_order(weights, layer, (lb_stage)stage, &b.order[stage], err));
     *out = b;
     b = (lb_block){0};
 done:
@@ -63,6 +76,8 @@ void lb_block_free(lb_block *block)
 {
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
         lb_linear_free(&block->linear[which]);
+    for (unsigned stage = 0; stage < LB_STAGE_COUNT; stage++)
+        lb_free(block->order[stage]);
     lb_free(block->attn_norm);
     lb_free(block->ffn_norm);
     lb_free(block->q_norm);
@@ -171,10 +186,49 @@ static bool has_rows(const lb_stage_context *c, lb_stage stage, lb_row_parts *pa
     return taken;
 }
 
+typedef struct gather_job {
+    const uint32_t *order;
+    float *x;
+    size_t width;
+    atomic_int failed;
+} gather_job;
+
+static void gather_rows(void *arg, size_t begin, size_t end)
+{
+    gather_job *j = arg;
+    float *row = lb_alloc(j->width, sizeof *row);
+    if (!row)
+        atomic_store(&j->failed, 1);
+    for (size_t t = begin; row && t < end; t++) {
+        float *x = j->x + t * j->width;
+        memcpy(row, x, j->width * sizeof *row);
+        for (size_t i = 0; i < j->width; i++)
+            x[i] = row[j->order[i]];
+    }
+    lb_free(row);
+}
+
+/* x [tokens, width] in the order in which the stage's layers want its channels. */
+static lb_status put_in_order(const lb_stage_context *c, lb_stage stage, float *x, size_t tokens,
+                              lb_error *err)
+{
+    const lb_block *block = c->block;
+    gather_job j = {.order = block->order[stage], .x = x};
+    if (!j.order)
+        return LB_OK;
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
+        if (lb_block_linears[which].stage == stage)
+            j.width = block->linear[which].cols;
+    lb_parallel_for(tokens, ROWS_PER_CHUNK, gather_rows, &j);
+    return atomic_load(&j.failed) ? lb_fail(err, LB_ENOMEM, "inputs: no memory for a row of %zu", j.width)
+                                  : LB_OK;
+}
+
 /* x [tokens, width] made what the layers of a stage see; rounded by the layers where these take codes. */
 static lb_status prepare(const lb_stage_context *c, lb_stage stage, float *x, size_t tokens, lb_error *err)
 {
     lb_row_parts parts;
+    LB_TRY(put_in_order(c, stage, x, tokens, err));
     if (!decodes(c, stage, tokens) && !has_rows(c, stage, &parts))
         return lb_inputs_prepare(c->kernels, c->inputs, stage, x, tokens, err);
     lb_inputs_rotate(c->kernels, c->inputs, stage, x, tokens);

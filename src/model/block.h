@@ -22,6 +22,7 @@ typedef struct lb_block {
     lb_linear linear[LB_BLOCK_LINEARS];
     float *attn_norm, *ffn_norm; /* [hidden] */
     float *q_norm, *k_norm; /* [head_dim], or NULL */
+    uint32_t *order[LB_STAGE_COUNT]; /* in which layers see their input's channels; NULL: as they are */
 } lb_block;
 
 lb_status lb_block_load(const lb_weights *weights, size_t layer, lb_load how, lb_block *out, lb_error *err);
@@ -63,8 +64,9 @@ typedef struct lb_stage_context {
     const lb_low_bit *low_bit; /* training: layers of float32 multiply rounded numbers; inputs is NULL then */
 } lb_stage_context;
 
-/* Inputs of linear layers are rotated and rounded as c->inputs says by the function that makes them (a
- * single token's are rounded by the layers themselves, which may take the codes).
+/* Inputs of linear layers are put in the block's order, and rotated and rounded as c->inputs says, by the function
+ * that makes them (a single token's are rounded by the layers themselves, which may take the codes; so are any
+ * number's that are multiplied as integers, kernels/qrows.h).
  *
  * x [tokens, hidden] -> ws->h, the input of q, k and v. */
 lb_status lb_block_attention_input(const lb_stage_context *c, const float *x, size_t tokens, lb_error *err);

@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/json.h"
 #include "io/tokenizer.h"
+#include "model/input_order.h"
 #include "model/inputs.h"
 
 const lb_linear_info lb_block_linears[LB_BLOCK_LINEARS] = {
@@ -257,6 +258,8 @@ static lb_status check_block(const lb_weights *weights, size_t layer, lb_error *
     }
     for (size_t i = 0; lb_block_vector(c, layer, i, name, sizeof name, &n); i++)
         LB_TRY(lb_weights_find(weights, name, 1, n, &w, err));
+    for (unsigned stage = 0; lb_act_masks(&weights->act) && stage < LB_MASKS_PER_BLOCK; stage++)
+        LB_TRY(lb_input_order_read(weights, layer, (lb_stage)stage, NULL, err));
     return LB_OK;
 }
 
@@ -273,6 +276,11 @@ static bool is_of_a_block(const lb_weights *weights, const char *name)
         return false;
     const char *rest = name + length;
     for (size_t i = 0; lb_block_vector(c, layer, i, base, sizeof base, &rows); i++) {
+        if (strcmp(name, base) == 0)
+            return true;
+    }
+    for (unsigned stage = 0; lb_act_masks(&weights->act) && stage < LB_MASKS_PER_BLOCK; stage++) {
+        lb_input_mask_name(layer, (lb_stage)stage, base, sizeof base);
         if (strcmp(name, base) == 0)
             return true;
     }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "pack/plan.h"
 
+#include "model/input_order.h"
+
 #include <fnmatch.h>
 #include <stdio.h>
 #include <string.h>
@@ -131,6 +133,7 @@ lb_status lb_quantized_size(const lb_weights *weights, const lb_recipe *recipe, 
         for (size_t i = 0; lb_block_vector(c, l, i, name, sizeof name, &n); i++)
             LB_TRY(count_vector(&size, weights, recipe, name, n, err));
     }
+    size.all_bytes += lb_input_masks_bytes(c, &recipe->act);
     *out = size;
     return LB_OK;
 }

@@ -55,7 +55,8 @@ void lb_quantize_options_init(lb_quantize_options *options)
                                      .sensitivity_samples = 32,
                                      .sensitivity_seqlen = 256,
                                      .smooth = 0.5,
-                                     .clip = true};
+                                     .clip = true,
+                                     .act_mask = "norm"};
 }
 
 typedef struct job {
@@ -142,6 +143,7 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
         out->format = out->allocation.candidates[0]; /* whose groups a rotation follows */
     if (o->act)
         LB_TRY(lb_act_parse(o->act, &out->act, err));
+    LB_TRY(lb_mask_score_parse(o->act_mask, &out->mask_score, err));
     LB_TRY(lb_transform_parse(o->transform, &out->transform, err));
     if (!(o->smooth >= 0.0 && o->smooth <= 1.0))
         return lb_fail(err, LB_EINVAL, "smoothing strength %g is outside 0 to 1", o->smooth);
@@ -156,6 +158,12 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     if (strcmp(o->fit, "search") != 0 && strcmp(o->fit, "range") != 0)
         return lb_fail(err, LB_EINVAL, "fit \"%.40s\" is not known: there are search, range", o->fit);
     out->fit = strcmp(o->fit, "search") == 0 ? LB_FIT_SEARCH : LB_FIT_RANGE;
+    if (lb_act_masks(&out->act) && (out->method->reconstruct || out->allocation.how != LB_ALLOCATE_NONE))
+        return lb_fail(
+            err, LB_EINVAL,
+            "activation format %s puts channels in an order that %s does not know; take %s-dynamic, "
+            "or one format by rtn, gptq or bpdq",
+            out->act.name, out->method->reconstruct ? "learned rounding" : "an allocation", out->act.name);
     /* A search of scales has done what clipping does, and learned rounding does it better. */
     out->transform.clip =
         out->transform.clip && o->clip && out->fit == LB_FIT_RANGE && !out->method->reconstruct;
@@ -176,7 +184,7 @@ static lb_status make_recipe(const lb_quantize_options *o, lb_recipe *out, lb_er
     LB_TRY(make_alternation(o, &out->alternation, err));
     LB_TRY(make_polish(o, &out->polish, err));
     const bool calibrates = out->method->needs_calibration || out->transform.rescale != LB_RESCALE_NONE ||
-                            o->calibration || o->polish_steps > 0;
+                            lb_act_masks(&out->act) || o->calibration || o->polish_steps > 0;
     if (calibrates && (o->samples == 0 || o->seqlen < 2))
         return lb_fail(err, LB_EINVAL, "calibration wants at least 1 sample of 2 tokens, got %zu of %zu",
                        o->samples, o->seqlen);
@@ -205,10 +213,15 @@ static lb_status check_polish(const job *j, lb_error *err)
         takes = takes || lb_polish_takes(&r->allocation.candidates[k]);
     for (size_t i = 0; !takes && i < j->weights->config.layers * LB_BLOCK_LINEARS; i++)
         takes = lb_polish_takes(lb_recipe_layer(r, i / LB_BLOCK_LINEARS, (unsigned)(i % LB_BLOCK_LINEARS)));
+    if (r->polish.steps > 0 && lb_act_masks(&r->act))
+        return lb_fail(err, LB_EINVAL,
+                       "polishing cannot follow inputs in %s, whose channels are chosen block by block; use "
+                       "%s-dynamic, or no --polish",
+                       r->act.name, r->act.name);
     if (takes)
         return LB_OK;
     return lb_fail(err, LB_EINVAL,
-                   "polishing learns scales and coefficients of int and bp formats, and %s has none",
+                   "polishing learns scales and coefficients of int, bp and sq formats, and %s has none",
                    r->format.name);
 }
 

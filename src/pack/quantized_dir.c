@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
+#include "model/input_order.h"
 #include "pack/copy_beside.h"
 #include "pack/plan.h"
 #include "pack/shard.h"
@@ -263,7 +264,8 @@ static lb_status add_layer(lb_shard *shard, const lb_quantized_dir *dir, const l
     LB_TRY(lb_weights_find(weights, name, layer->rows, layer->cols, &w, err));
     const lb_dtype dtype = lb_kept_dtype(&w, &layer->format);
     const lb_transform *t = &dir->recipe->transform;
-    if (t->kind != LB_TRANSFORM_NONE || t->rescale) /* its input is transformed as its neighbours' is */
+    if (t->kind != LB_TRANSFORM_NONE || t->rescale ||
+        lb_act_masks(&dir->recipe->act)) /* its input is transformed as its neighbours' is */
         return lb_shard_add_values(shard, &w, layer->w, dtype, err);
     return lb_shard_add_float(shard, &w, dtype, err);
 }
@@ -273,10 +275,30 @@ static lb_status add_block_vector(lb_shard *shard, const lb_quantized_dir *dir, 
                                   const float *values, lb_error *err)
 {
     lb_weight w;
-    if (!dir->recipe->transform.rescale)
+    if (!dir->recipe->transform.rescale && !lb_act_masks(&dir->recipe->act))
         return add_vector(shard, dir->weights, name, n, err);
     LB_TRY(lb_weights_find(dir->weights, name, 1, n, &w, err));
     return lb_shard_add_values(shard, &w, values, lb_vector_dtype(dir->recipe, &w), err);
+}
+
+/* Which channels of the block's inputs are high. */
+static lb_status add_masks(lb_shard *shard, const lb_quantized_dir *dir, size_t layer, const lb_block *block,
+                           lb_error *err)
+{
+    const lb_act *act = &dir->recipe->act;
+    uint8_t *mask;
+    char name[128];
+    LB_TRY(
+        lb_alloc_array(&mask, lb_input_mask_bytes(lb_widest_input(&dir->weights->config)), 1, "a mask", err));
+    lb_status st = LB_OK;
+    for (unsigned stage = 0; st == LB_OK && stage < LB_MASKS_PER_BLOCK; stage++) {
+        const size_t width = lb_stage_width(&dir->weights->config, (lb_stage)stage);
+        lb_input_mask_name(layer, (lb_stage)stage, name, sizeof name);
+        lb_input_mask_of(block->order[stage], lb_act_high_channels(act, width), width, mask);
+        st = lb_shard_add_bytes(shard, name, mask, lb_input_mask_bytes(width), err);
+    }
+    lb_free(mask);
+    return st;
 }
 
 static lb_status commit_block(void *self, size_t layer, const lb_layer *layers, size_t count,
@@ -294,6 +316,8 @@ static lb_status commit_block(void *self, size_t layer, const lb_layer *layers, 
         LB_GO(add_layer(&shard, dir, &layers[i], err));
     for (size_t i = 0; lb_block_vector(config, layer, i, name, sizeof name, &n); i++)
         LB_GO(add_block_vector(&shard, dir, name, n, lb_block_vector_values(config, block, i), err));
+    if (lb_act_masks(&dir->recipe->act))
+        LB_GO(add_masks(&shard, dir, layer, block, err));
     LB_GO(save_errors(dir, layer, layers, count, err)); /* first: the shard is what says "finished" */
     LB_GO(lb_shard_write(&shard, path, err));
 done:

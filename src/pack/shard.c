@@ -109,6 +109,17 @@ lb_status lb_shard_add_float(lb_shard *shard, const lb_weight *weight, lb_dtype 
     return add_converted(shard, weight, values, dtype, err);
 }
 
+lb_status lb_shard_add_bytes(lb_shard *shard, const char *name, const uint8_t *data, size_t bytes,
+                             lb_error *err)
+{
+    uint8_t *copy;
+    LB_TRY(lb_alloc_array(&copy, bytes, 1, name, err));
+    memcpy(copy, data, bytes);
+    const lb_tensor_out out = {
+        .dtype = LB_DTYPE_U8, .rank = 1, .shape = {bytes}, .data = copy, .bytes = bytes};
+    return add(shard, name, &out, copy, err);
+}
+
 typedef struct pack_job {
     const lb_layer *layer;
     const lb_format_part *parts;

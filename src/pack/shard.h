@@ -7,7 +7,7 @@
 #include "model/weights.h"
 #include "quantize/method.h"
 
-enum { LB_SHARD_MAX_TENSORS = 48 }; /* a block has at most 7 x 4 parts and 11 vectors */
+enum { LB_SHARD_MAX_TENSORS = 48 }; /* a block has at most 7 x 4 parts, 11 vectors and 3 masks */
 
 typedef struct lb_shard {
     lb_tensor_out tensors[LB_SHARD_MAX_TENSORS];
@@ -25,6 +25,10 @@ lb_status lb_shard_add_float(lb_shard *shard, const lb_weight *weight, lb_dtype 
 /* The same of values that are in memory: w [rows, cols] of the weight, rewritten by a transform. */
 lb_status lb_shard_add_values(lb_shard *shard, const lb_weight *weight, const float *w, lb_dtype dtype,
                               lb_error *err);
+
+/* Bytes, copied: a tensor U8 [bytes]. */
+lb_status lb_shard_add_bytes(lb_shard *shard, const char *name, const uint8_t *data, size_t bytes,
+                             lb_error *err);
 
 /* A quantized layer: the parts of its format, named "LAYER.weight.PART". */
 lb_status lb_shard_add_packed(lb_shard *shard, const lb_layer *layer, lb_error *err);

@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "model/input_order.h"
 #include "pack/plan.h"
 
 /* Calls back with every weight of the model: matrices in order, vectors in between. */
@@ -73,9 +74,10 @@ lb_status lb_stored_model_list(const lb_weights *weights, lb_stored_model *out, 
     LB_TRY(lb_alloc_array(&m.layers, weights->config.layers * LB_BLOCK_LINEARS + 2, sizeof *m.layers,
                           "layers", err));
     const lb_status st = visit_all(weights, note_weight, &m, err);
-    if (st == LB_OK)
+    if (st == LB_OK) {
+        m.size.all_bytes += lb_input_masks_bytes(&weights->config, &weights->act);
         *out = m;
-    else
+    } else
         lb_free(m.layers);
     return st;
 }

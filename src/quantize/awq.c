@@ -113,12 +113,14 @@ static lb_status open_inspection(const lb_channel_scaler *job, bool rewritten, i
 {
     const lb_config *c = job->config;
     const lb_recipe *recipe = job->recipe;
+    /* Which channels are high is chosen after scales are. */
+    const bool looks = !rewritten && !lb_act_masks(&recipe->act);
     size_t wanted = job->length < ATTENTION_TOKENS ? ATTENTION_TOKENS / job->length : 1;
     wanted = wanted < job->chunk_sequences ? wanted : job->chunk_sequences;
     *in = (inspection){.job = job, .sequences = wanted < job->sequences ? wanted : job->sequences};
     in->tokens = in->sequences * job->length;
     in->stride = (in->tokens + TOKENS - 1) / TOKENS;
-    LB_TRY(lb_inputs_create(c, &recipe->transform, rewritten ? NULL : &recipe->act, &in->inputs, err));
+    LB_TRY(lb_inputs_create(c, &recipe->transform, looks ? &recipe->act : NULL, &in->inputs, err));
     in->through = rewritten ? &in->inputs : NULL;
     LB_TRY(lb_alloc_array(&in->x, in->tokens, c->hidden * sizeof *in->x, "inspected tokens", err));
     LB_TRY(lb_alloc_array(&in->y, in->tokens, c->hidden * sizeof *in->y, "inspected tokens", err));

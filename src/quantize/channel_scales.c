@@ -40,7 +40,7 @@ static lb_status measure_chunk(const lb_channel_scaler *job, size_t sequences, f
     return LB_OK;
 }
 
-static lb_status measure(const lb_channel_scaler *job, lb_channel_sizes *sizes, lb_error *err)
+lb_status lb_measure_channels(const lb_channel_scaler *job, lb_channel_sizes *sizes, lb_error *err)
 {
     const size_t width = job->config->hidden;
     float *x;
@@ -112,7 +112,7 @@ lb_status lb_channel_scales_choose(const lb_channel_scaler *job, lb_rescaling *o
     lb_status st = LB_OK;
     LB_GO(lb_channel_sizes_create(job->config, &sizes, err));
     LB_GO(lb_rescaling_create(job->config, &scales, err));
-    LB_GO(measure(job, &sizes, err));
+    LB_GO(lb_measure_channels(job, &sizes, err));
     if (job->recipe->transform.rescale == LB_RESCALE_AWQ)
         LB_GO(lb_awq_scales(job, &sizes, &scales, err));
     for (unsigned stage = 0; job->recipe->transform.rescale == LB_RESCALE_SMOOTH && stage < LB_STAGE_COUNT;

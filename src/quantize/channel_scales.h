@@ -22,6 +22,9 @@ typedef struct lb_channel_scaler {
     const lb_progress *progress;
 } lb_channel_scaler;
 
+/* Sizes of what the block's layers are fed over the whole calibration. */
+lb_status lb_measure_channels(const lb_channel_scaler *job, lb_channel_sizes *sizes, lb_error *err);
+
 /* The recipe's transform rescales. The same factors at any thread count. */
 lb_status lb_channel_scales_choose(const lb_channel_scaler *job, lb_rescaling *out, lb_error *err);
 

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/thread.h"
 #include "calibrate/channel_squares.h"
+#include "quantize/act_masks.h"
 #include "quantize/awq.h"
 #include "quantize/magnitude.h"
 #include "quantize/polish.h"
@@ -20,6 +21,7 @@ typedef struct run {
     const lb_config *config;
     lb_streams streams;
     lb_rescaling rescaling; /* of the block at hand, where the transform rescales */
+    lb_channel_orders orders; /* of it, where channels of inputs are chosen */
     lb_stage_times *times;
     char label[48];
 } run;
@@ -212,10 +214,10 @@ static lb_status load_block(const run *r, size_t index, lb_stream *s, lb_error *
     return lb_block_load(r->p->weights, index, LB_LOAD_FLOAT, &s->block, err);
 }
 
-/* A block as it was loaded -> as the recipe's transform rewrites it. */
+/* A block as it was loaded, and rescaled -> as the recipe rewrites it. */
 static lb_status transform_block(const run *r, lb_stream *s, lb_error *err)
 {
-    LB_TRY(lb_block_rescale(r->config, &r->rescaling, &s->block, err));
+    LB_TRY(lb_block_reorder(&r->orders, &s->block, err));
     return lb_block_rotate(r->p->kernels, &s->inputs, &s->block, err);
 }
 
@@ -248,6 +250,16 @@ static lb_status choose_scales(run *r, const lb_layer *layers, lb_error *err)
     return st;
 }
 
+static lb_status choose_channels(run *r, const lb_layer *layers, lb_error *err)
+{
+    const lb_channel_scaler job = channel_scaler(r, layers);
+    const double start = lb_now();
+    lb_channel_orders_free(&r->orders);
+    const lb_status st = lb_act_masks_choose(&job, &r->orders, err);
+    r->times->capture += lb_now() - start;
+    return st;
+}
+
 static lb_status clip_weights(run *r, const lb_layer *layers, lb_error *err)
 {
     const lb_channel_scaler job = channel_scaler(r, layers);
@@ -265,6 +277,11 @@ static lb_status open_block(run *r, size_t index, lb_layer *layers, bool restore
         LB_TRY(load_block(r, index, &r->streams.original, err));
     if (r->p->recipe->transform.rescale != LB_RESCALE_NONE)
         LB_TRY(choose_scales(r, layers, err));
+    LB_TRY(lb_block_rescale(r->config, &r->rescaling, &r->streams.quantized.block, err));
+    if (has_calibration(r))
+        LB_TRY(lb_block_rescale(r->config, &r->rescaling, &r->streams.original.block, err));
+    if (lb_act_masks(&r->p->recipe->act))
+        LB_TRY(choose_channels(r, layers, err));
     LB_TRY(transform_block(r, &r->streams.quantized, err));
     if (has_calibration(r))
         LB_TRY(transform_block(r, &r->streams.original, err));
@@ -368,6 +385,7 @@ static lb_status find_errors(run *r, size_t index, lb_layer *layers, const error
 {
     lb_block *original = &r->streams.original.block;
     LB_TRY(load_block(r, index, &r->streams.original, err));
+    LB_TRY(lb_block_rescale(r->config, &r->rescaling, original, err));
     LB_TRY(transform_block(r, &r->streams.original, err));
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         lb_layer *l = &layers[which];
@@ -534,6 +552,7 @@ lb_status lb_pipeline_run(const lb_pipeline *pipeline, lb_layer *layers, lb_bloc
 done:
     lb_streams_free(&r.streams);
     lb_rescaling_free(&r.rescaling);
+    lb_channel_orders_free(&r.orders);
     return st;
 }
 
@@ -543,7 +562,7 @@ size_t lb_pipeline_memory(const lb_config *c, const lb_recipe *recipe, size_t sa
     const size_t linear = c->hidden * (2 * q + 2 * c->kv_heads * c->head_dim + 3 * c->ffn);
     /* one block: floats twice, codes, and the largest layer's rounded copy and error products */
     size_t bytes = linear * 9 + 3 * c->ffn * c->hidden * sizeof(float);
-    if (recipe->transform.rescale != LB_RESCALE_NONE)
+    if (recipe->transform.rescale != LB_RESCALE_NONE || lb_act_masks(&recipe->act))
         bytes += (2048 + seqlen) * c->hidden * sizeof(float); /* a chunk's activations */
     if (samples > 0) {
         bytes += lb_streams_bytes(c, samples, seqlen) + widest * widest * sizeof(float);

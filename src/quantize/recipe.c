@@ -21,6 +21,9 @@ static const char *const best_names[] = {
 static const char *const init_names[] = {
     [LB_INIT_SEARCH] = "search", [LB_INIT_RANGE] = "range", [LB_INIT_BITS] = "bits"};
 
+static const char *const mask_names[] = {
+    [LB_MASK_NORM] = "norm", [LB_MASK_ABSOLUTE] = "absolute", [LB_MASK_SIGNED] = "signed"};
+
 static const char *const allocate_names[] = {[LB_ALLOCATE_NONE] = "one for all",
                                              [LB_ALLOCATE_FISHER] = "fisher",
                                              [LB_ALLOCATE_DELTALOSS] = "deltaloss",
@@ -69,6 +72,18 @@ lb_status lb_saliency_parse(const char *name, lb_saliency *out, lb_error *err)
         }
     }
     return lb_fail(err, LB_EINVAL, "saliency \"%.40s\" is not known: there are obs, paper, chol, magnitude",
+                   name);
+}
+
+lb_status lb_mask_score_parse(const char *name, lb_mask_score *out, lb_error *err)
+{
+    for (size_t i = 0; i < sizeof mask_names / sizeof *mask_names; i++) {
+        if (strcmp(name, mask_names[i]) == 0) {
+            *out = (lb_mask_score)i;
+            return LB_OK;
+        }
+    }
+    return lb_fail(err, LB_EINVAL, "a mask's score \"%.40s\" is not known: there are norm, absolute, signed",
                    name);
 }
 
@@ -287,6 +302,8 @@ json_t *lb_recipe_json(const lb_recipe *recipe)
                                                 recipe->polish.lr));
     if (!lb_act_keeps(&recipe->act))
         failed |= json_object_set_new(json, "act", json_string(recipe->act.name));
+    if (lb_act_masks(&recipe->act))
+        failed |= json_object_set_new(json, "act_mask", json_string(mask_names[recipe->mask_score]));
     if (recipe->transform.kind != LB_TRANSFORM_NONE || recipe->transform.rescale) {
         char name[LB_TRANSFORM_NAME_BYTES];
         lb_transform_name(&recipe->transform, name);

@@ -66,6 +66,8 @@ typedef struct lb_polish_recipe {
     size_t batch; /* samples a step */
     double lr; /* share of its values that a coefficient moves in a step, at most */
 } lb_polish_recipe;
+/* By what calibration chooses channels of activations (act_masks.h). */
+typedef enum lb_mask_score { LB_MASK_NORM, LB_MASK_ABSOLUTE, LB_MASK_SIGNED } lb_mask_score;
 
 /* "--layer PATTERN=FORMAT": layers whose name matches the shell pattern get this format. */
 typedef struct lb_layer_rule {
@@ -100,6 +102,7 @@ typedef struct lb_recipe {
     const lb_format
         *plan; /* [layers, LB_BLOCK_LINEARS] what was allocated; NULL: nothing yet, or one for all */
     lb_act act; /* that inputs of those layers are rounded to; f32: they are not */
+    lb_mask_score mask_score; /* where act is of banks that calibration chooses from */
     lb_transform transform; /* resolved */
     const lb_method *method;
     lb_fit fit;
@@ -147,6 +150,8 @@ lb_status lb_allocate_parse(const char *name, lb_allocate *out, lb_error *err);
 lb_status lb_candidates_parse(const char *names, lb_allocation *out, lb_error *err);
 /* "search", "range", "bits". */
 lb_status lb_init_parse(const char *name, lb_init *out, lb_error *err);
+/* "norm", "absolute", "signed". */
+lb_status lb_mask_score_parse(const char *name, lb_mask_score *out, lb_error *err);
 /* "held-aside", "batch", "last". */
 lb_status lb_best_parse(const char *name, lb_best *out, lb_error *err);
 

@@ -149,6 +149,8 @@ expect 2 formats -q --n 4096 --plot "$work/other.svg" --format bf16
 
 # What hardware costs comes after the rest.
 expect 0 formats -q --n 4096 --hw
+stdout_has 'Throughput of two precisions'
+stdout_has 'W4A4'
 stdout_has 'mxint8'
 expect 0 formats -q --n 4096 --hw --json
 stdout_has '"hardware":'

@@ -126,14 +126,14 @@ static void every_interruption_can_be_resumed(void **state)
 static void rescaled_runs_can_be_resumed(void **state)
 {
     (void)state;
-    static const char *const transforms[] = {"smooth", "smooth+hadamard", "awq+hadamard"};
+    static const char *const transforms[] = {"smooth", "smooth+hadamard", "awq+hadamard", "awq"};
     for (size_t i = 0; i < sizeof transforms / sizeof *transforms; i++) {
         const char *whole = in_work("rescaled"), *output = in_work("rescaled_stopped");
         lb_quantize_options o = case_options(whole);
         lb_quantize_result want, got;
         lb_error err;
         o.transform = transforms[i];
-        o.act = "int8-row";
+        o.act = i == 3 ? "sq8/4-b8-s0.75" : "int8-row";
         o.method = i == 0 ? "gptq" : i == 1 ? "signround" : "rtn";
         o.fit = i == 2 ? "range" : "search";
         must_quantize(&o, &want);

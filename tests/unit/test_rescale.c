@@ -4,6 +4,8 @@
 #define _GNU_SOURCE
 #include "rescale_case.h"
 
+#include "transform/reorder.h"
+
 /* Factors between an eighth and eight. */
 static void draw(const lb_config *config, uint64_t seed, lb_rescaling *out)
 {
@@ -16,7 +18,25 @@ static void draw(const lb_config *config, uint64_t seed, lb_rescaling *out)
             out->s[stage][i] = (float)exp2(6.0 * lb_rng_uniform(&rng) - 3.0);
 }
 
-/* logits [TOKENS, vocab] of the model, each of whose blocks is rescaled unless `seed` is 0. */
+/* Channels of every stage in an order of no meaning. */
+static void shuffle(const lb_config *config, uint64_t seed, lb_channel_orders *out)
+{
+    lb_rng rng;
+    lb_error err;
+    lb_rng_seed(&rng, seed);
+    for (unsigned stage = 0; stage < LB_STAGE_COUNT; stage++) {
+        const size_t width = lb_stage_width(config, (lb_stage)stage);
+        ok(lb_alloc_array(&out->order[stage], width, sizeof(uint32_t), "order", &err), &err);
+        for (size_t i = 0; i < width; i++) {
+            const size_t k = lb_rng_below(&rng, i + 1);
+            out->order[stage][i] = out->order[stage][k];
+            out->order[stage][k] = (uint32_t)i;
+        }
+    }
+}
+
+/* logits [TOKENS, vocab] of the model, each of whose blocks is rescaled, and its channels are put in another
+ * order, unless `seed` is 0. */
 static void run(const whole *w, uint64_t seed, float *logits)
 {
     const lb_config *c = w->config;
@@ -31,8 +51,13 @@ static void run(const whole *w, uint64_t seed, float *logits)
         lb_workspace ws = w->ws;
         ok(lb_block_load(w->weights, layer, LB_LOAD_FLOAT, &block, &err), &err);
         draw(c, seed + layer, &by);
-        if (seed)
+        lb_channel_orders orders = {0};
+        shuffle(c, seed + 100 + layer, &orders);
+        if (seed) {
             ok(lb_block_rescale(c, &by, &block, &err), &err);
+            ok(lb_block_reorder(&orders, &block, &err), &err);
+        }
+        lb_channel_orders_free(&orders);
         const lb_stage_context stage = {
             .kernels = kernels, .config = c, .rope = &w->rope, .block = &block, .ws = &ws};
         ok(lb_block_forward(&stage, x, SEQUENCES, LENGTH, &err), &err);
