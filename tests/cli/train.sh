@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# lowbit train and lowbit average from outside: a small run, what other commands make of it, Ctrl-C, misuse.
+# Needs LOWBIT=path of the command.
+. tests/cli/lib/expect.bash
+
+for i in $(seq 1 400); do echo "The cat number $i saw the moon, and the moon number $((i % 7)) saw a cat."; done >"$work/text"
+head -n 40 "$work/text" >"$work/valid"
+small=(--hidden 32 --layers 2 --heads 2 --ffn 64 --vocab 300 --ctx 32 --batch 128 --log-every 5 --save-every 10 --warmup 5)
+
+# A run: rows on stderr, the result on stdout, checkpoints that every command opens.
+expect 0 train --text "$work/text" --valid "$work/valid" -o "$work/run" --tokens 3840 "${small[@]}" --average latest:2
+stdout_has 'step-00000030'
+grep -q 'step 30/30  loss .*held-out' "$work/err" || bad 'train: no row of the last step'
+[ "$(wc -l <"$work/run/log.csv")" -eq 7 ] || bad 'train: log.csv has not 6 rows'
+expect 0 inspect "$work/run/step-00000030"
+stdout_has 'LlamaForCausalLM'
+expect 0 eval "$work/run/step-00000030" --text "$work/valid" --ctx 32
+stdout_has 'perplexity'
+expect 0 run "$work/run/averaged" -p 'The cat' -n 5
+expect 0 quantize "$work/run/step-00000030" -o "$work/q" --format mxint8 --method rtn
+expect 1 train --text "$work/text" -o "$work/run" --tokens 3840 "${small[@]}"
+grep -q 'is a run already' "$work/err" || bad 'train: an existing run is not refused'
+
+# One JSON object.
+expect 0 train --data "$work/run/data" -o "$work/json" --tokens 1280 "${small[@]}" --lowbit mxint8 --json -q
+silent_stderr
+python3 - "$work/out" <<'PY' || bad 'train --json is not what it should be'
+import json, sys
+got = json.load(open(sys.argv[1]))
+assert got["step"] == 10 and got["checkpoint"] == "step-00000010" and got["tokens"] == 1280 and got["loss"] > 0, got
+PY
+
+# Interrupted: 130, and the rest of the run gives the bytes of the unbroken one.
+"$LOWBIT" train --data "$work/run/data" -o "$work/again" --tokens 3840 "${small[@]}" 2>"$work/err" >"$work/out" &
+pid=$!
+for _ in $(seq 1 200); do
+    grep -q '^step 5/' "$work/err" && break
+    sleep 0.05
+done
+kill -TERM "$pid"
+wait "$pid"
+status=$?
+# (A run that was through before the signal came is none that can be resumed, nor a mistake.)
+[ "$status" -eq 130 ] || [ "$status" -eq 0 ] || bad "train: exit status $status after an interruption"
+expect 0 train --resume -o "$work/again"
+cmp -s "$work/run/step-00000030/model.safetensors" "$work/again/step-00000030/model.safetensors" ||
+    bad 'train: a resumed run differs from an unbroken one'
+
+# Averages.
+expect 0 average "$work/run" --latest 2 -o "$work/mean"
+stdout_has 'the mean of 2 checkpoints'
+cmp -s "$work/mean/model.safetensors" "$work/run/averaged/model.safetensors" || bad 'average: not that of train --average'
+expect 0 average "$work/run/step-00000010" "$work/run/step-00000030" --weights 1,3 -o "$work/soup" --json
+stdout_has '"checkpoints": 2'
+expect 1 average "$work/run" --latest 9 -o "$work/never"
+expect 2 average "$work/run" --weights 1,x -o "$work/never"
+
+# Misuse.
+expect 2 train --text "$work/text" -o "$work/never"
+expect 2 train -o "$work/never" --tokens 100
+expect 2 train --resume --from "$work/run/step-00000030" -o "$work/never"
+expect 2 train --text "$work/text" -o "$work/never" --tokens 5000 --average best
+expect 1 train --text "$work/nowhere" -o "$work/never" --tokens 3840 "${small[@]}"
+grep -q 'nowhere' "$work/err" || bad 'train: which text is missing is not said'
+expect 1 train --text "$work/text" -o "$work/never2" --tokens 3840 "${small[@]}" --lowbit int4-g128
+
+[ "$failures" -eq 0 ] || { echo "$failures failed"; exit 1; }
+echo "train, average: all good"
