@@ -11,10 +11,11 @@
 #include "model/input_order.h"
 #include "pack/copy_beside.h"
 #include "pack/plan.h"
+#include "pack/run_record.h"
 #include "pack/shard.h"
 #include "quantize/polish.h"
 
-static const char record_name[] = "lowbit-run.json", notes_name[] = "lowbit-notes.json";
+static const char notes_name[] = "lowbit-notes.json";
 
 enum { MAX_NOTES_BYTES = 1 << 28 };
 
@@ -67,59 +68,12 @@ static lb_status no_memory(lb_error *err)
     return lb_fail(err, LB_ENOMEM, "quantized checkpoint: no memory for a name");
 }
 
-/* "model", or of an object the first of its keys that differs: "recipe (format)". */
-static void name_difference(const char *key, const json_t *wanted, const json_t *found, char *out,
-                            size_t bytes)
-{
-    const json_t *sides[2] = {wanted, found}, *value;
-    const char *inner;
-    snprintf(out, bytes, "%s", key);
-    for (int i = 0; i < 2; i++) {
-        json_object_foreach((json_t *)(uintptr_t)sides[i], inner, value)
-        {
-            if (!json_equal(value, json_object_get(sides[1 - i], inner))) {
-                snprintf(out, bytes, "%s (%s)", key, inner);
-                return;
-            }
-        }
-    }
-}
-
-/* The record is compared key by key, so that the message can say what is different. */
-static lb_status check_record(const char *partial, const json_t *record, lb_error *err)
-{
-    char difference[96];
-    json_t *found;
-    char *path = lb_path_join(partial, record_name);
-    if (!path)
-        return no_memory(err);
-    lb_status st = lb_json_load(path, 1 << 20, &found, err);
-    lb_free(path);
-    if (st != LB_OK)
-        return lb_fail_at(err, st, "cannot resume %s", partial);
-    const char *key;
-    const json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)record, key, value)
-    {
-        const json_t *before = json_object_get(found, key);
-        if (st != LB_OK || json_equal(value, before))
-            continue;
-        name_difference(key, value, before, difference, sizeof difference);
-        st = lb_fail(err, LB_EINVAL,
-                     "cannot resume %s: it was made with another %s; use the same arguments, or "
-                     "delete it to start anew",
-                     partial, difference);
-    }
-    json_decref(found);
-    return st;
-}
-
 static lb_status begin(lb_quantized_dir *dir, const json_t *record, lb_error *err)
 {
     LB_TRY(lb_make_directory(dir->partial, err));
     dir->ours = true;
     LB_TRY(lb_lock_directory(dir->partial, &dir->lock, err));
-    char *path = lb_path_join(dir->partial, record_name);
+    char *path = lb_path_join(dir->partial, LB_RUN_RECORD_NAME);
     if (!path)
         return no_memory(err);
     lb_status st = lb_json_save(path, record, err);
@@ -140,7 +94,7 @@ static lb_status begin_or_resume(lb_quantized_dir *dir, const json_t *record, bo
     if (!there || rmdir(dir->partial) == 0) /* empty: killed before there was a record */
         return begin(dir, record, err);
     LB_TRY(lb_lock_directory(dir->partial, &dir->lock, err));
-    LB_TRY(check_record(dir->partial, record, err));
+    LB_TRY(lb_run_record_check(dir->partial, record, err));
     dir->ours = true;
     return LB_OK;
 }
@@ -628,7 +582,7 @@ static void remove_file(const lb_quantized_dir *dir, const char *name)
 static void remove_scaffolding(const lb_quantized_dir *dir)
 {
     char name[64];
-    remove_file(dir, record_name);
+    remove_file(dir, LB_RUN_RECORD_NAME);
     remove_file(dir, notes_name);
     for (size_t k = 0; k < dir->weights->config.layers; k++) {
         errors_name(k, name, sizeof name);
