@@ -68,13 +68,13 @@ for row; do
     [ -s "$file.json" ] && continue
     mapfile -t arguments < <(flags "$row")
     [ ${#arguments[@]} -gt 0 ] || exit 2
-    rm -rf "$folder/out" "$folder/out.partial"
-    "$lowbit" quantize "$model" -o "$folder/out" --calib "$calibration" --samples "${SAMPLES:-64}" \
+    rm -rf "$file.out" "$file.out.partial"
+    "$lowbit" quantize "$model" -o "$file.out" --calib "$calibration" --samples "${SAMPLES:-64}" \
         --seqlen "${SEQLEN:-256}" --threads "${THREADS:-2}" --eval-text "$text" --eval-tokens "${TOKENS:-8192}" --json \
         -q "${arguments[@]}" >"$file.tmp"
     mv "$file.tmp" "$file.json"
+    rm -rf "$file.out"
 done
-rm -rf "$folder/out" "$folder/out.partial"
 
 # The table and the CSV; points and the fronts of either family for the picture.
 python3 - "$folder" "$@" <<'EOF_PYTHON'
