@@ -229,10 +229,26 @@ done:
     return st;
 }
 
+/* Weights, gradients, two moments, and the pass. */
+static lb_status check_memory(const trainer *t, lb_error *err)
+{
+    const size_t needed = 4 * sizeof(float) * t->parameters.floats +
+                          lb_training_pass_bytes(&t->parameters, t->o.micro_tokens, t->o.length);
+    const size_t there = lb_available_memory_bytes();
+    if (needed <= there)
+        return LB_OK;
+    return lb_fail(
+        err, LB_ENOMEM,
+        "training %zu parameters takes %zu MB with %zu tokens at once, and %zu MB can be had; try fewer "
+        "(--micro), or a smaller model",
+        t->parameters.weights, needed >> 20, t->o.micro_tokens, there >> 20);
+}
+
 static lb_status make_room(trainer *t, lb_error *err)
 {
     const lb_train_options *o = &t->o;
     LB_TRY(lb_parameters_create(&t->config, &t->parameters, err));
+    LB_TRY(check_memory(t, err));
     LB_TRY(lb_train_state_create(&t->parameters, &t->state, err));
     LB_TRY(lb_window_order_create(&t->corpus, o->length, o->seed, &t->order, err));
     LB_TRY(lb_optimizer_create(t->kernels, &t->parameters, o->decay_all, &t->optimizer, err));

@@ -249,6 +249,19 @@ static void branches_begin_where_they_are_told(void **state)
     train(&branch, LB_OK);
     same_file(&trunk, &branch, "step-00000016/model.safetensors");
     same_file(&trunk, &branch, "step-00000024/training-state.bin");
+    /* Stopped before its first checkpoint, a branch still begins there. */
+    char path[SCRATCH_PATH_BYTES];
+    in_run(&branch, "run.json", path);
+    assert_true(scratch_exists(path));
+    for (size_t i = 0; i < 2; i++) {
+        in_run(&branch, i ? "step-00000024" : "step-00000016", path);
+        scratch_remove(path);
+    }
+    lb_train_options_init(&branch.o);
+    branch.o.output = branch.run;
+    branch.o.resume = true;
+    train(&branch, LB_OK);
+    same_file(&trunk, &branch, "step-00000024/training-state.bin");
     close_work(&trunk);
     close_work(&branch);
 }
@@ -312,6 +325,12 @@ static void nonsense_is_refused(void **state)
     w.o = good;
     w.o.vocab = 200;
     refused(&w, "needs at least the bytes");
+    w.o = good;
+    w.o.hidden = 1 << 14;
+    w.o.heads = 32;
+    w.o.ffn = 1 << 19;
+    w.o.layers = 1000;
+    refused(&w, "MB can be had");
     w.o = good;
     w.o.resume = true;
     refused(&w, "there is no run.json");
