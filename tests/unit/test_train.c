@@ -342,6 +342,31 @@ static void nonsense_is_refused(void **state)
     close_work(&w);
 }
 
+/* Memory that runs out anywhere is an answer, and what is left of the run does not keep the next one from starting. */
+static void memory_may_run_out(void **state)
+{
+    (void)state;
+    work w;
+    lb_error err;
+    lb_status st = LB_ENOMEM;
+    char path[SCRATCH_PATH_BYTES];
+    open_work(&w);
+    w.o.tokens = 2 * BATCH;
+    lb_thread_set_count(1);
+    for (size_t k = 1; st != LB_OK; k += 1 + k / 12) {
+        in_run(&w, "run.json", path);
+        if (scratch_exists(path)) /* it failed after the run had begun: begin again */
+            scratch_remove(w.run);
+        lb_alloc_fail_at(k);
+        st = lb_train(&w.o, NULL, &err);
+        lb_alloc_fail_at(0);
+        if (st != LB_OK && st != LB_ENOMEM)
+            fail_msg("allocation %zu: %s", k, err.msg);
+    }
+    lb_thread_set_count(0);
+    close_work(&w);
+}
+
 static void damaged_runs_are_refused(void **state)
 {
     (void)state;
@@ -394,6 +419,7 @@ int main(void)
         cmocka_unit_test(branches_begin_where_they_are_told),
         cmocka_unit_test(checkpoints_open_and_score),
         cmocka_unit_test(nonsense_is_refused),
+        cmocka_unit_test(memory_may_run_out),
         cmocka_unit_test(damaged_runs_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
