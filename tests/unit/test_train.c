@@ -396,6 +396,12 @@ static void damaged_runs_are_refused(void **state)
     scratch_write(path, "nothing", 7);
     refused(&w, "is not a training state");
     free(bytes);
+    write_text(w.text, 3, 20, 9);
+    refused(&w, "was made of other texts");
+    w.o.text_count = 0;
+    w.o.valid = w.text;
+    refused(&w, "was made of other texts");
+    w.o.valid = NULL;
     snprintf(path, sizeof path, "%.400s/train-00000.tokens", w.data);
     bytes = scratch_read(path, &size);
     scratch_write(path, bytes, size - 2);
