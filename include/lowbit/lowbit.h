@@ -8,6 +8,7 @@
 #include "lowbit/quantize.h"
 #include "lowbit/status.h"
 #include "lowbit/tokenizer.h"
+#include "lowbit/train.h"
 
 #ifdef __cplusplus
 extern "C" {

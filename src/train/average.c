@@ -120,7 +120,8 @@ static lb_status list_checkpoints(average *a, lb_error *err)
     for (size_t i = 0; i < dropped; i++)
         lb_free(a->paths[i]);
     a->count -= dropped;
-    memmove(a->paths, a->paths + dropped, a->count * sizeof *a->paths);
+    if (dropped > 0)
+        memmove(a->paths, a->paths + dropped, a->count * sizeof *a->paths);
     return a->count > 0 ? LB_OK : lb_fail(err, LB_EINVAL, "averaging: of no checkpoint");
 }
 

@@ -352,3 +352,35 @@ void lb_corpus_close(lb_corpus *c)
     json_decref(c->about);
     *c = (lb_corpus){0};
 }
+
+static lb_status check_text(const json_t *line, const char *path, const char *folder, lb_error *err)
+{
+    lb_mapping text;
+    size_t bytes;
+    LB_TRY(lb_json_size(line, "bytes_of_text", 0, SIZE_MAX / 2, 0, "corpus.json", &bytes, err));
+    LB_TRY(lb_map_open(path, &text, err));
+    const size_t size = text.size;
+    lb_map_close(&text);
+    if (line && size == bytes)
+        return LB_OK;
+    return lb_fail(
+        err, LB_EEXIST,
+        "%s: was made of other texts than %s; leave the texts out to train on what is there, or choose "
+        "another folder",
+        folder, path);
+}
+
+lb_status lb_corpus_check(const lb_corpus *c, const lb_corpus_source *source, const char *folder,
+                          lb_error *err)
+{
+    const json_t *train = json_object_get(c->about, "train"), *valid = json_object_get(c->about, "valid");
+    if (source->text_count > 0 && source->text_count != c->train_count)
+        return lb_fail(
+            err, LB_EEXIST,
+            "%s: was made of %zu texts, not of %zu; leave them out to train on what is there, or choose "
+            "another folder",
+            folder, c->train_count, source->text_count);
+    for (size_t i = 0; i < source->text_count; i++)
+        LB_TRY(check_text(json_array_get(train, i), source->texts[i], folder, err));
+    return source->valid ? check_text(json_array_get(valid, 0), source->valid, folder, err) : LB_OK;
+}

@@ -38,4 +38,8 @@ lb_status lb_corpus_make(const char *folder, const lb_corpus_source *source, con
 lb_status lb_corpus_open(const char *folder, lb_corpus *out, lb_error *err);
 void lb_corpus_close(lb_corpus *corpus);
 
+/* Refuses an opened corpus that was made of other texts, by their number and sizes; `folder` is for messages. */
+lb_status lb_corpus_check(const lb_corpus *corpus, const lb_corpus_source *source, const char *folder,
+                          lb_error *err);
+
 #endif

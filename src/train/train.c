@@ -106,22 +106,23 @@ static lb_status open_folder(trainer *t, lb_error *err)
 static lb_status open_corpus(trainer *t, lb_error *err)
 {
     const lb_train_options *o = &t->o;
+    const lb_corpus_source source = {.texts = o->texts,
+                                     .text_count = o->text_count,
+                                     .valid = o->valid,
+                                     .tokenizer = o->tokenizer,
+                                     .vocab = t->config.vocab,
+                                     .sample_bytes =
+                                         o->sample_bytes ? o->sample_bytes : DEFAULT_SAMPLE_BYTES};
     char *folder = o->data ? lb_strdup(o->data) : lb_path_join(o->output, "data");
     lb_status st = folder ? LB_OK : no_memory(err);
-    if (st == LB_OK && !lb_path_exists(folder)) {
-        const lb_corpus_source source = {.texts = o->texts,
-                                         .text_count = o->text_count,
-                                         .valid = o->valid,
-                                         .tokenizer = o->tokenizer,
-                                         .vocab = t->config.vocab,
-                                         .sample_bytes =
-                                             o->sample_bytes ? o->sample_bytes : DEFAULT_SAMPLE_BYTES};
+    if (st == LB_OK && !lb_path_exists(folder))
         st = o->text_count
                  ? lb_corpus_make(folder, &source, &o->progress, err)
                  : lb_fail(err, LB_EINVAL, "training: no text is given, and %s is not there", folder);
-    }
     if (st == LB_OK)
         st = lb_corpus_open(folder, &t->corpus, err);
+    if (st == LB_OK)
+        st = lb_corpus_check(&t->corpus, &source, folder, err);
     if (st == LB_OK && t->corpus.vocab > t->config.vocab)
         st = lb_fail(err, LB_EINVAL, "%s: its tokenizer has %zu tokens, the model a vocabulary of %zu",
                      folder, t->corpus.vocab, t->config.vocab);
@@ -229,10 +230,26 @@ done:
     return st;
 }
 
+/* Weights, gradients, two moments, and the pass. */
+static lb_status check_memory(const trainer *t, lb_error *err)
+{
+    const size_t needed = 4 * sizeof(float) * t->parameters.floats +
+                          lb_training_pass_bytes(&t->parameters, t->o.micro_tokens, t->o.length);
+    const size_t there = lb_available_memory_bytes();
+    if (needed <= there)
+        return LB_OK;
+    return lb_fail(
+        err, LB_ENOMEM,
+        "training %zu parameters takes %zu MB with %zu tokens at once, and %zu MB can be had; try fewer "
+        "(--micro), or a smaller model",
+        t->parameters.weights, needed >> 20, t->o.micro_tokens, there >> 20);
+}
+
 static lb_status make_room(trainer *t, lb_error *err)
 {
     const lb_train_options *o = &t->o;
     LB_TRY(lb_parameters_create(&t->config, &t->parameters, err));
+    LB_TRY(check_memory(t, err));
     LB_TRY(lb_train_state_create(&t->parameters, &t->state, err));
     LB_TRY(lb_window_order_create(&t->corpus, o->length, o->seed, &t->order, err));
     LB_TRY(lb_optimizer_create(t->kernels, &t->parameters, o->decay_all, &t->optimizer, err));

@@ -45,6 +45,7 @@ static const field fields[] = {
     {"dtype", NAME, AT(dtype), 0, "bf16", 0, 0, false},
     /* What the bits do not depend on, but a resumed run would want as it was: */
     {"data", NAME, AT(data), 0, NULL, 0, 0, true},
+    {"from", NAME, AT(from), 0, NULL, 0, 0, true},
     {"save_every", SIZE, AT(save_every), 0, NULL, 0, 0, true},
     {"log_every", SIZE, AT(log_every), 10, NULL, 0, 0, true},
     {"valid_every", SIZE, AT(valid_every), 0, NULL, 0, 0, true},

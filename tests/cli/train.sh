@@ -31,21 +31,27 @@ got = json.load(open(sys.argv[1]))
 assert got["step"] == 10 and got["checkpoint"] == "step-00000010" and got["tokens"] == 1280 and got["loss"] > 0, got
 PY
 
-# Interrupted: 130, and the rest of the run gives the bytes of the unbroken one.
-"$LOWBIT" train --data "$work/run/data" -o "$work/again" --tokens 3840 "${small[@]}" 2>"$work/err" >"$work/out" &
+# Interrupted: 130, and the run goes on to the bytes of an unbroken one, up to the checkpoint after.
+endless=(train --data "$work/run/data" --schedule constant "${small[@]}")
+"$LOWBIT" "${endless[@]}" -o "$work/broken" --tokens 1000000000 2>"$work/err" >"$work/out" &
 pid=$!
-for _ in $(seq 1 200); do
+for _ in $(seq 1 400); do
     grep -q '^step 5/' "$work/err" && break
     sleep 0.05
 done
+kill -INT "$pid" # ignored by background jobs of a shell without job control, so:
 kill -TERM "$pid"
 wait "$pid"
 status=$?
-# (A run that was through before the signal came is none that can be resumed, nor a mistake.)
-[ "$status" -eq 130 ] || [ "$status" -eq 0 ] || bad "train: exit status $status after an interruption"
-expect 0 train --resume -o "$work/again"
-cmp -s "$work/run/step-00000030/model.safetensors" "$work/again/step-00000030/model.safetensors" ||
-    bad 'train: a resumed run differs from an unbroken one'
+[ "$status" -eq 130 ] || bad "train: exit status $status after an interruption"
+grep -q -- '--resume' "$work/err" || bad 'train: how to go on is not said'
+step=$(od -An -t u8 -j 8 -N 8 "$work/broken/interrupted/training-state.bin" | tr -d ' ')
+last=$(((step / 10 + 1) * 10))
+expect 0 train --resume -o "$work/broken" --tokens $((last * 128))
+expect 0 "${endless[@]}" -o "$work/whole" --tokens $((last * 128))
+name=$(printf 'step-%08d/training-state.bin' "$last")
+cmp -s "$work/broken/$name" "$work/whole/$name" || bad 'train: a resumed run differs from an unbroken one'
+[ ! -e "$work/broken/interrupted" ] || bad 'train: the interrupted state is still there'
 
 # Averages.
 expect 0 average "$work/run" --latest 2 -o "$work/mean"

@@ -249,6 +249,19 @@ static void branches_begin_where_they_are_told(void **state)
     train(&branch, LB_OK);
     same_file(&trunk, &branch, "step-00000016/model.safetensors");
     same_file(&trunk, &branch, "step-00000024/training-state.bin");
+    /* Stopped before its first checkpoint, a branch still begins there. */
+    char path[SCRATCH_PATH_BYTES];
+    in_run(&branch, "run.json", path);
+    assert_true(scratch_exists(path));
+    for (size_t i = 0; i < 2; i++) {
+        in_run(&branch, i ? "step-00000024" : "step-00000016", path);
+        scratch_remove(path);
+    }
+    lb_train_options_init(&branch.o);
+    branch.o.output = branch.run;
+    branch.o.resume = true;
+    train(&branch, LB_OK);
+    same_file(&trunk, &branch, "step-00000024/training-state.bin");
     close_work(&trunk);
     close_work(&branch);
 }
@@ -313,6 +326,12 @@ static void nonsense_is_refused(void **state)
     w.o.vocab = 200;
     refused(&w, "needs at least the bytes");
     w.o = good;
+    w.o.hidden = 1 << 14;
+    w.o.heads = 32;
+    w.o.ffn = 1 << 19;
+    w.o.layers = 1000;
+    refused(&w, "MB can be had");
+    w.o = good;
     w.o.resume = true;
     refused(&w, "there is no run.json");
     w.o = good;
@@ -320,6 +339,31 @@ static void nonsense_is_refused(void **state)
     w.o.clip = 0;
     w.o.init_std = 10;
     train(&w, LB_EINVAL); /* the loss is not finite, or not for long */
+    close_work(&w);
+}
+
+/* Memory that runs out anywhere is an answer, and what is left of the run does not keep the next one from starting. */
+static void memory_may_run_out(void **state)
+{
+    (void)state;
+    work w;
+    lb_error err;
+    lb_status st = LB_ENOMEM;
+    char path[SCRATCH_PATH_BYTES];
+    open_work(&w);
+    w.o.tokens = 2 * BATCH;
+    lb_thread_set_count(1);
+    for (size_t k = 1; st != LB_OK; k += 1 + k / 12) {
+        in_run(&w, "run.json", path);
+        if (scratch_exists(path)) /* it failed after the run had begun: begin again */
+            scratch_remove(w.run);
+        lb_alloc_fail_at(k);
+        st = lb_train(&w.o, NULL, &err);
+        lb_alloc_fail_at(0);
+        if (st != LB_OK && st != LB_ENOMEM)
+            fail_msg("allocation %zu: %s", k, err.msg);
+    }
+    lb_thread_set_count(0);
     close_work(&w);
 }
 
@@ -352,6 +396,12 @@ static void damaged_runs_are_refused(void **state)
     scratch_write(path, "nothing", 7);
     refused(&w, "is not a training state");
     free(bytes);
+    write_text(w.text, 3, 20, 9);
+    refused(&w, "was made of other texts");
+    w.o.text_count = 0;
+    w.o.valid = w.text;
+    refused(&w, "was made of other texts");
+    w.o.valid = NULL;
     snprintf(path, sizeof path, "%.400s/train-00000.tokens", w.data);
     bytes = scratch_read(path, &size);
     scratch_write(path, bytes, size - 2);
@@ -375,6 +425,7 @@ int main(void)
         cmocka_unit_test(branches_begin_where_they_are_told),
         cmocka_unit_test(checkpoints_open_and_score),
         cmocka_unit_test(nonsense_is_refused),
+        cmocka_unit_test(memory_may_run_out),
         cmocka_unit_test(damaged_runs_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
