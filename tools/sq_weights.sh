@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # SQ-format for weights on one model: every bank, low fraction and pair of widths, by GPTQ and by rounding, beside
-# integers of 4 to 8 bits: the table, sq-weights.csv and sq-weights.svg of docs/results-sq.md.
+# integers of 3 to 8 bits: the table, sq-weights.csv and sq-weights.svg of docs/results-sq.md.
 #   tools/sq_weights.sh MODEL CALIBRATION TEXT FOLDER [ROW...]
 # One JSON file for each row is kept in FOLDER; rows that have one are not run again, so that hours of runs can be
 # interrupted. A row is METHOD-FORMAT, or METHOD-FORMAT@SALIENCY. Where a layer's width is no multiple of the bank, the
@@ -49,7 +49,7 @@ flags() {
 
 if [ $# -eq 0 ]; then
     for method in ${METHODS:-gptq rtn}; do
-        for bits in 4 5 6 7 8; do
+        for bits in 3 4 5 6 7 8; do
             for group in 32 64 128; do
                 set -- "$@" "$method-int$bits-g$group"
             done
@@ -118,6 +118,14 @@ for family in ("sq8/4", "sq8/3", "sq8/2", "sq", "int"):
 EOF_PYTHON
 command -v gnuplot >/dev/null 2>&1 || { echo "no picture: gnuplot is missing (Debian: apt install gnuplot-nox)" >&2; exit 0; }
 [ -s "$folder/plot-sq.dat" ] && [ -s "$folder/plot-int.dat" ] || exit 0
+plots="'$folder/plot-int.dat' with linespoints lw 2 pt 7 lc rgb '#1f5fa8' title 'integers, Pareto front'"
+plots+=", '$folder/plot-sq.dat' with lines lw 2 lc rgb '#b0552b' title 'SQ-format, Pareto front'"
+points=("8_4 4 #b0552b" "8_3 8 #7a7a2a" "8_2 12 #8a3a8a")
+for point in "${points[@]}"; do
+    read -r width mark colour <<<"$point"
+    [ ! -s "$folder/plot-sq$width.dat" ] ||
+        plots+=", '$folder/plot-sq$width.dat' with points pt $mark lc rgb '$colour' title '${width/_/\/}'"
+done
 gnuplot <<GNUPLOT
 set terminal svg size 760,460 font "sans-serif,14" background "#ffffff"
 set output "$folder/sq-weights.svg"
@@ -127,10 +135,6 @@ set ylabel "mean KL from the float model, nats"
 set logscale y
 set format y "10^{%T}"
 set grid lc rgb "#dddddd"
-set key top right
-plot "$folder/plot-int.dat" using 1:2 with linespoints lw 2 pt 7 lc rgb "#1f5fa8" title "integers, Pareto front", \
-     "$folder/plot-sq.dat" using 1:2 with lines lw 2 lc rgb "#b0552b" title "SQ-format, Pareto front", \
-     "< cat $folder/plot-sq8_4.dat 2>/dev/null" using 1:2 with points pt 4 lc rgb "#b0552b" title "8/4", \
-     "< cat $folder/plot-sq8_3.dat 2>/dev/null" using 1:2 with points pt 8 lc rgb "#7a7a2a" title "8/3", \
-     "< cat $folder/plot-sq8_2.dat 2>/dev/null" using 1:2 with points pt 12 lc rgb "#8a3a8a" title "8/2"
+set key bottom left
+plot $plots
 GNUPLOT
