@@ -179,7 +179,7 @@ lb_status lb_train_settings_resolve(lb_train_options *o, const json_t *record, l
     if (o->micro_tokens < o->length)
         o->micro_tokens = o->length;
     if (o->warmup == 0) {
-        /* Adam's second moments need their time, however short the run: too short a warm-up costs more than it saves. */
+        /* Second moments need their time, however short the run: a hasty warm-up costs more than it saves. */
         const uint64_t steps = o->tokens / o->batch_tokens, tenth = steps / 10 + 1;
         const uint64_t least = tenth < LEAST_WARMUP ? tenth : LEAST_WARMUP;
         o->warmup = (size_t)(steps / 100 > least ? steps / 100 : least);
