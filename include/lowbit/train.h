@@ -65,7 +65,7 @@ typedef struct lb_train_options {
     const char *decay_shape; /* "linear" (default), "sqrt" */
     double decay; /* of WSD: the last share of all steps, default 0.2 */
     double final; /* the last learning rate as a share of the first, default 0 */
-    size_t warmup; /* steps; default 1 %, at least 10 */
+    size_t warmup; /* steps; default 1 %, or 200 where that is more and no more than a tenth of the run */
     double lr, weight_decay, beta1, beta2, eps; /* defaults 3e-3, 0.1, 0.9, 0.95, 1e-8 */
     bool decay_all; /* norms, biases and embeddings too */
     double clip; /* norm of the gradient; default 1, 0: none */

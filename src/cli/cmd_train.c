@@ -73,7 +73,7 @@ static const lb_arg options[] = {
      .help = "wsd: linear, or sqrt (1 - sqrt)"},
     {"--final", LB_ARG_DOUBLE, offsetof(train_args, final), .low = 0, .high = 1, .shown = "0",
      .help = "the last learning rate as a share of --lr"},
-    {"--warmup", LB_ARG_SIZE, offsetof(train_args, warmup), .low = 1, .shown = "1 %, at least 10",
+    {"--warmup", LB_ARG_SIZE, offsetof(train_args, warmup), .low = 1, .shown = "1 %, at least 200 or a tenth",
      .help = "steps in which the learning rate rises"},
     {"--lr", LB_ARG_DOUBLE, offsetof(train_args, lr), .low = 0, .high = 1e3, .shown = "0.003",
      .help = "learning rate"},

@@ -52,7 +52,7 @@ static const field fields[] = {
     {"valid_tokens", SIZE, AT(valid_tokens), 1 << 16, NULL, 0, 0, true},
     {"keep_states", FLAG, AT(keep_states), 0, NULL, 0, 0, true},
 };
-enum { FIELDS = sizeof fields / sizeof *fields };
+enum { FIELDS = sizeof fields / sizeof *fields, LEAST_WARMUP = 200 };
 
 void lb_train_options_init(lb_train_options *o)
 {
@@ -179,8 +179,10 @@ lb_status lb_train_settings_resolve(lb_train_options *o, const json_t *record, l
     if (o->micro_tokens < o->length)
         o->micro_tokens = o->length;
     if (o->warmup == 0) {
-        const uint64_t share = o->tokens / o->batch_tokens / 100;
-        o->warmup = share < 10 ? 10 : (size_t)share;
+        /* Second moments need their time, however short the run: a hasty warm-up costs more than it saves. */
+        const uint64_t steps = o->tokens / o->batch_tokens, tenth = steps / 10 + 1;
+        const uint64_t least = tenth < LEAST_WARMUP ? tenth : LEAST_WARMUP;
+        o->warmup = (size_t)(steps / 100 > least ? steps / 100 : least);
     }
     if (strcmp(o->dtype, "bf16") != 0 && strcmp(o->dtype, "f32") != 0)
         return lb_fail(err, LB_EINVAL, "training: checkpoints of %.20s; there are bf16 and f32", o->dtype);
