@@ -46,8 +46,7 @@ static void find_change(const clip_job *j, const float *w, float most, uint8_t *
 {
     float params[LB_FORMAT_MAX_PARAMS];
     clamp(w, j->n, most, out);
-    j->format->ops->fit(j->format, out, NULL, j->n, LB_FIT_RANGE, params);
-    j->format->ops->round(j->format, params, out, j->n, codes);
+    lb_format_encode_row(j->format, out, NULL, j->n, LB_FIT_RANGE, codes, params);
     j->format->ops->value(j->format, params, codes, j->n, out);
     for (size_t i = 0; i < j->n; i++)
         out[i] = w[i] - out[i];
