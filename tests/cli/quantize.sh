@@ -288,7 +288,7 @@ for wrong in '--polish-lr 0' '--polish-lr -1' '--polish-lr 2' '--polish-lr nan' 
 done
 expect 1 quantize "$model" -o "$work/no" --method rtn --format mxfp4 --polish 4
 one_sentence
-stderr_has 'polishing learns scales and coefficients of int and bp formats, and mxfp4 has none'
+stderr_has 'polishing learns scales and coefficients of int, bp and sq formats, and mxfp4 has none'
 expect 1 quantize "$model" -o "$work/no" --format int4-g32 --polish 4 --samples 1
 one_sentence
 stderr_has 'polishing wants at least 2 calibration samples, got 1'
