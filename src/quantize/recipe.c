@@ -52,24 +52,33 @@ lb_status lb_method_find(const char *name, const lb_method **out, lb_error *err)
     return lb_fail(err, LB_EINVAL, "method \"%.40s\" is not known: there are %s", name, known);
 }
 
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+/* The place of `name`; `count` where it is none of them. */
+static size_t find_name(const char *const *names, size_t count, const char *name)
+{
+    size_t i = 0;
+    while (i < count && strcmp(name, names[i]) != 0)
+        i++;
+    return i;
+}
+
 lb_status lb_order_parse(const char *name, lb_order *out, lb_error *err)
 {
-    for (size_t i = 0; i < sizeof order_names / sizeof *order_names; i++) {
-        if (strcmp(name, order_names[i]) == 0) {
-            *out = (lb_order)i;
-            return LB_OK;
-        }
+    const size_t i = find_name(order_names, COUNT(order_names), name);
+    if (i < COUNT(order_names)) {
+        *out = (lb_order)i;
+        return LB_OK;
     }
     return lb_fail(err, LB_EINVAL, "column order \"%.40s\" is not known: there are group, act, none", name);
 }
 
 lb_status lb_saliency_parse(const char *name, lb_saliency *out, lb_error *err)
 {
-    for (size_t i = 0; i < sizeof saliency_names / sizeof *saliency_names; i++) {
-        if (strcmp(name, saliency_names[i]) == 0) {
-            *out = (lb_saliency)i;
-            return LB_OK;
-        }
+    const size_t i = find_name(saliency_names, COUNT(saliency_names), name);
+    if (i < COUNT(saliency_names)) {
+        *out = (lb_saliency)i;
+        return LB_OK;
     }
     return lb_fail(err, LB_EINVAL, "saliency \"%.40s\" is not known: there are obs, paper, chol, magnitude",
                    name);
@@ -77,11 +86,10 @@ lb_status lb_saliency_parse(const char *name, lb_saliency *out, lb_error *err)
 
 lb_status lb_mask_score_parse(const char *name, lb_mask_score *out, lb_error *err)
 {
-    for (size_t i = 0; i < sizeof mask_names / sizeof *mask_names; i++) {
-        if (strcmp(name, mask_names[i]) == 0) {
-            *out = (lb_mask_score)i;
-            return LB_OK;
-        }
+    const size_t i = find_name(mask_names, COUNT(mask_names), name);
+    if (i < COUNT(mask_names)) {
+        *out = (lb_mask_score)i;
+        return LB_OK;
     }
     return lb_fail(err, LB_EINVAL, "a mask's score \"%.40s\" is not known: there are norm, absolute, signed",
                    name);
@@ -89,22 +97,20 @@ lb_status lb_mask_score_parse(const char *name, lb_mask_score *out, lb_error *er
 
 lb_status lb_init_parse(const char *name, lb_init *out, lb_error *err)
 {
-    for (size_t i = 0; i < sizeof init_names / sizeof *init_names; i++) {
-        if (strcmp(name, init_names[i]) == 0) {
-            *out = (lb_init)i;
-            return LB_OK;
-        }
+    const size_t i = find_name(init_names, COUNT(init_names), name);
+    if (i < COUNT(init_names)) {
+        *out = (lb_init)i;
+        return LB_OK;
     }
     return lb_fail(err, LB_EINVAL, "\"%.40s\" is no way to begin: there are search, range, bits", name);
 }
 
 lb_status lb_best_parse(const char *name, lb_best *out, lb_error *err)
 {
-    for (size_t i = 0; i < sizeof best_names / sizeof *best_names; i++) {
-        if (strcmp(name, best_names[i]) == 0) {
-            *out = (lb_best)i;
-            return LB_OK;
-        }
+    const size_t i = find_name(best_names, COUNT(best_names), name);
+    if (i < COUNT(best_names)) {
+        *out = (lb_best)i;
+        return LB_OK;
     }
     return lb_fail(err, LB_EINVAL,
                    "\"%.40s\" is no way to choose the best: there are held-aside, batch, last", name);
@@ -112,11 +118,10 @@ lb_status lb_best_parse(const char *name, lb_best *out, lb_error *err)
 
 lb_status lb_allocate_parse(const char *name, lb_allocate *out, lb_error *err)
 {
-    for (size_t i = LB_ALLOCATE_FISHER; i < sizeof allocate_names / sizeof *allocate_names; i++) {
-        if (strcmp(name, allocate_names[i]) == 0) {
-            *out = (lb_allocate)i;
-            return LB_OK;
-        }
+    const size_t i = find_name(allocate_names, COUNT(allocate_names), name);
+    if (i != LB_ALLOCATE_NONE && i < COUNT(allocate_names)) {
+        *out = (lb_allocate)i;
+        return LB_OK;
     }
     return lb_fail(err, LB_EINVAL,
                    "\"%.40s\" is no way to allocate bits: there are fisher, deltaloss, head, tail", name);
