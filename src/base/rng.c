@@ -48,6 +48,15 @@ uint64_t lb_rng_below(lb_rng *rng, uint64_t n)
     return x % n;
 }
 
+void lb_rng_shuffle(lb_rng *rng, size_t *items, size_t count)
+{
+    for (size_t i = count; i > 1; i--) {
+        const size_t k = (size_t)lb_rng_below(rng, i), item = items[k];
+        items[k] = items[i - 1];
+        items[i - 1] = item;
+    }
+}
+
 double lb_rng_normal(lb_rng *rng)
 {
     double u = 1.0 - lb_rng_uniform(rng); /* in (0, 1]: the logarithm is finite */

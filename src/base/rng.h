@@ -3,6 +3,7 @@
 #ifndef LB_BASE_RNG_H
 #define LB_BASE_RNG_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* xoshiro256** (Blackman & Vigna 2018), seeded through splitmix64. */
@@ -18,6 +19,9 @@ double lb_rng_uniform(lb_rng *rng);
 
 /* Uniform in [0, n), without bias; n > 0. */
 uint64_t lb_rng_below(lb_rng *rng, uint64_t n);
+
+/* items [count] into an order that is drawn (Fisher & Yates). */
+void lb_rng_shuffle(lb_rng *rng, size_t *items, size_t count);
 
 /* Standard normal (Box-Muller; one value a call). */
 double lb_rng_normal(lb_rng *rng);

@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/half.h"
 #include "base/thread.h"
+#include "quantize/layer.h"
 #include "formats/linear_format.h"
 
 void lb_shard_free(lb_shard *shard)
@@ -131,7 +132,7 @@ static void pack_rows(void *arg, size_t begin, size_t end)
 {
     const pack_job *job = arg;
     const lb_layer *l = job->layer;
-    const size_t params = lb_format_groups(&l->format, l->cols) * l->format.params;
+    const size_t params = lb_layer_row_params(l);
     for (size_t row = begin; row < end; row++) {
         uint8_t *at[LB_FORMAT_MAX_PARTS];
         for (unsigned i = 0; i < job->count; i++)
@@ -189,7 +190,7 @@ lb_status lb_shard_unpack(const lb_tensor_set *set, const char *path, lb_layer *
     lb_format_part parts[LB_FORMAT_MAX_PARTS];
     const uint8_t *data[LB_FORMAT_MAX_PARTS];
     const unsigned count = layer->format.ops->parts(&layer->format, layer->cols, parts);
-    const size_t params = lb_format_groups(&layer->format, layer->cols) * layer->format.params;
+    const size_t params = lb_layer_row_params(layer);
     for (unsigned i = 0; i < count; i++) {
         char name[176];
         snprintf(name, sizeof name, "%s.weight.%s", layer->name, parts[i].name);
@@ -218,19 +219,14 @@ lb_status lb_shard_unpack(const lb_tensor_set *set, const char *path, lb_layer *
     return LB_OK;
 }
 
-static size_t params_of_row(const lb_layer *layer)
-{
-    return lb_format_groups(&layer->format, layer->cols) * layer->format.params;
-}
-
 lb_status lb_shard_add_params(lb_shard *shard, const lb_layer *layer, lb_error *err)
 {
     char name[176];
     const lb_tensor_out out = {.dtype = LB_DTYPE_F32,
                                .rank = 2,
-                               .shape = {layer->rows, params_of_row(layer)},
+                               .shape = {layer->rows, lb_layer_row_params(layer)},
                                .data = layer->params,
-                               .bytes = layer->rows * params_of_row(layer) * sizeof(float)};
+                               .bytes = layer->rows * lb_layer_row_params(layer) * sizeof(float)};
     snprintf(name, sizeof name, "%s.params", layer->name);
     return add(shard, name, &out, NULL, err);
 }
@@ -262,10 +258,10 @@ lb_status lb_shard_read_params(const lb_tensor_set *set, const char *path, lb_la
     snprintf(name, sizeof name, "%s.params", layer->name);
     const lb_tensor *t = lb_tensor_find(set, name);
     if (!t || t->dtype != LB_DTYPE_F32 || t->rank != 2 || t->shape[0] != layer->rows ||
-        t->shape[1] != params_of_row(layer))
+        t->shape[1] != lb_layer_row_params(layer))
         return lb_fail(err, LB_EFORMAT, "%s: tensor %s is not what the recipe would have written", path,
                        name);
-    LB_TRY(lb_alloc_array(&params, layer->rows, params_of_row(layer) * sizeof *params, name, err));
+    LB_TRY(lb_alloc_array(&params, layer->rows, lb_layer_row_params(layer) * sizeof *params, name, err));
     lb_status st = lb_tensor_read(t, 0, layer->rows, params, err);
     if (st == LB_OK)
         st = take_coefficients(layer, params, path, err);

@@ -11,6 +11,7 @@
 #include "calibrate/channel_squares.h"
 #include "quantize/act_masks.h"
 #include "quantize/awq.h"
+#include "quantize/layer.h"
 #include "quantize/magnitude.h"
 #include "quantize/polish.h"
 #include "quantize/streams.h"
@@ -60,13 +61,6 @@ static lb_status advance_streams(run *r, unsigned stage, lb_hessian *h, lb_error
     return LB_OK;
 }
 
-static lb_status alloc_layer(lb_layer *l, lb_error *err)
-{
-    const size_t params = lb_format_groups(&l->format, l->cols) * l->format.params;
-    LB_TRY(lb_alloc_array(&l->codes, l->rows, l->cols, l->name, err));
-    return lb_alloc_array(&l->params, l->rows, params * sizeof *l->params, l->name, err);
-}
-
 static void release_layer(lb_layer *l)
 {
     lb_free(l->codes);
@@ -76,34 +70,12 @@ static void release_layer(lb_layer *l)
     l->w = NULL; /* belonged to the block */
 }
 
-typedef struct decode_job {
-    const lb_layer *layer;
-    float *out;
-} decode_job;
-
-static void decode_rows(void *arg, size_t begin, size_t end)
-{
-    const decode_job *job = arg;
-    const lb_layer *l = job->layer;
-    const size_t params = lb_format_groups(&l->format, l->cols) * l->format.params;
-    for (size_t row = begin; row < end; row++)
-        lb_format_decode_row(&l->format, l->codes + row * l->cols, l->params + row * params, l->cols,
-                             job->out + row * l->cols);
-}
-
 static double square_sum(const float *x, size_t n)
 {
     double total = 0.0;
     for (size_t i = 0; i < n; i++)
         total += (double)x[i] * (double)x[i];
     return total;
-}
-
-/* What the layer's codes stand for, out [rows, cols]. */
-static void decode_layer(const lb_layer *l, float *out)
-{
-    decode_job job = {l, out};
-    lb_parallel_for(l->rows, 32, decode_rows, &job);
 }
 
 /* w [rows, cols], the weights, and what rounding changes in them -> what that does to the layer's output. */
@@ -134,11 +106,11 @@ static lb_status put_in_place(lb_layer *l, const float *original, const lb_hessi
     const size_t n = l->rows * l->cols;
     float *rounded;
     LB_TRY(lb_alloc_array(&rounded, n, sizeof *rounded, l->name, err));
-    decode_layer(l, rounded);
+    lb_layer_decode(l, rounded);
     for (size_t i = 0; i < n; i++)
         rounded[i] = original[i] - rounded[i];
     const lb_status st = find_error(l, h, original, rounded, err);
-    decode_layer(l, l->w);
+    lb_layer_decode(l, l->w);
     lb_free(rounded);
     return st;
 }
@@ -294,7 +266,7 @@ static lb_status open_block(run *r, size_t index, lb_layer *layers, bool restore
             continue;
         LB_TRY(check_magnitude(l, err));
         lb_format_bind(&l->format, l->w, l->rows * l->cols);
-        LB_TRY(alloc_layer(l, err));
+        LB_TRY(lb_layer_alloc(l, err));
     }
     return LB_OK;
 }
@@ -411,7 +383,7 @@ static lb_status adopt_block(run *r, size_t index, lb_layer *layers, bool restor
     const double start = lb_now();
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
         if (!lb_format_is_float(&layers[which].format))
-            decode_layer(&layers[which], layers[which].w);
+            lb_layer_decode(&layers[which], layers[which].w);
     for (unsigned stage = 0; !restored && stage < LB_STAGE_COUNT; stage++)
         LB_GO(lb_hessian_create(lb_stage_width(r->config, (lb_stage)stage), false, &measure.h[stage], err));
     LB_GO(pass_block(r, restored ? NULL : &measure, err));
@@ -466,7 +438,7 @@ static lb_status recommit_block(run *r, size_t index, lb_layer *layers, lb_error
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         layers[which].w = block->linear[which].dense;
         if (!lb_format_is_float(&layers[which].format))
-            LB_GO(alloc_layer(&layers[which], err));
+            LB_GO(lb_layer_alloc(&layers[which], err));
     }
     LB_GO(sink->restore(sink->self, index, layers, LB_BLOCK_LINEARS, block, err));
     LB_GO(sink->restore_learned(sink->self, index, layers, LB_BLOCK_LINEARS, err));

@@ -10,6 +10,7 @@
 #include "base/thread.h"
 #include "formats/linear_format.h"
 #include "model/model_grad.h"
+#include "quantize/layer.h"
 
 enum { ROWS_PER_CHUNK = 8, CHECKS = 4 };
 
@@ -59,11 +60,6 @@ static void polishing_free(polishing *p)
     lb_free(p->teacher);
 }
 
-static size_t params_of_row(const lb_layer *l)
-{
-    return lb_format_groups(&l->format, l->cols) * l->format.params;
-}
-
 bool lb_polish_takes(const lb_format *format)
 {
     return format->ops && format->ops->linear;
@@ -100,8 +96,7 @@ static lb_status restore_block(polishing *p, size_t block, lb_block *floats, lb_
         lb_layer *l = &stored[which];
         if (lb_format_is_float(&l->format))
             continue;
-        LB_GO(lb_alloc_array(&l->codes, l->rows, l->cols, l->name, err));
-        LB_GO(lb_alloc_array(&l->params, l->rows, params_of_row(l) * sizeof *l->params, l->name, err));
+        LB_GO(lb_layer_alloc(l, err));
     }
     LB_GO(p->job->sink->restore(p->job->sink->self, block, stored, LB_BLOCK_LINEARS, floats, err));
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
@@ -126,19 +121,9 @@ typedef struct layer_job {
     lb_layer *layer;
     learned *learned;
     const float *by_weight; /* [rows, cols] */
-    float *out; /* [rows, cols] */
 } layer_job;
 
-static void decode_rows(void *arg, size_t begin, size_t end)
-{
-    const layer_job *j = arg;
-    const lb_layer *l = j->layer;
-    for (size_t row = begin; row < end; row++)
-        lb_format_decode_row(&l->format, l->codes + row * l->cols, l->params + row * params_of_row(l),
-                             l->cols, j->out + row * l->cols);
-}
-
-/* A block with the values that codes and coefficients stand for now. */
+/* A block with the values of its codes and of the coefficients as learned so far. */
 static lb_status load_block(void *self, size_t index, lb_block *out, lb_error *err)
 {
     polishing *p = self;
@@ -146,11 +131,9 @@ static lb_status load_block(void *self, size_t index, lb_block *out, lb_error *e
     lb_status st = LB_OK;
     LB_TRY(lb_block_load(p->job->weights, index, LB_LOAD_FLOAT, out, err));
     LB_GO(restore_block(p, index, out, err));
-    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
-        layer_job j = {.layer = &layers[which], .out = out->linear[which].dense};
+    for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
         if (layers[which].codes)
-            lb_parallel_for(layers[which].rows, ROWS_PER_CHUNK, decode_rows, &j);
-    }
+            lb_layer_decode(&layers[which], out->linear[which].dense);
 done:
     if (st != LB_OK)
         lb_block_free(out);
@@ -163,7 +146,7 @@ static void find_units(const lb_layer *l, size_t row, size_t g, learned *to)
     enum { MOST_CODES = 256 };
     float basis[MOST_CODES * LB_FORMAT_MAX_PARAMS];
     const size_t at = (row * to->groups + g) * to->count, begin = g * l->format.group;
-    const float *params = l->params + row * params_of_row(l) + g * l->format.params;
+    const float *params = l->params + row * lb_layer_row_params(l) + g * l->format.params;
     const uint8_t *codes = l->codes + row * l->cols + begin;
     double values = 0.0, squares[LB_FORMAT_MAX_PARAMS] = {0};
     to->linear->basis(&l->format, params, basis);
@@ -202,8 +185,9 @@ static lb_status begin_layer(lb_layer *layer, learned *out, lb_error *err)
         LB_TRY(lb_alloc_array(arrays[i], n, sizeof(float), layer->name, err));
         memset(*arrays[i], 0, n * sizeof(float));
     }
-    LB_TRY(lb_alloc_array(&out->best, layer->rows, params_of_row(layer) * sizeof(float), layer->name, err));
-    memcpy(out->best, layer->params, layer->rows * params_of_row(layer) * sizeof(float));
+    LB_TRY(lb_alloc_array(&out->best, layer->rows, lb_layer_row_params(layer) * sizeof(float), layer->name,
+                          err));
+    memcpy(out->best, layer->params, layer->rows * lb_layer_row_params(layer) * sizeof(float));
     layer_job j = {.layer = layer, .learned = out};
     lb_parallel_for(layer->rows, ROWS_PER_CHUNK, begin_rows, &j);
     return LB_OK;
@@ -221,7 +205,8 @@ static void gradient_rows(void *arg, size_t begin, size_t end)
         for (size_t g = 0; g < to->groups; g++) {
             const size_t first = row * l->cols + g * l->format.group;
             double sums[LB_FORMAT_MAX_PARAMS] = {0};
-            to->linear->basis(&l->format, l->params + row * params_of_row(l) + g * l->format.params, basis);
+            to->linear->basis(&l->format, l->params + row * lb_layer_row_params(l) + g * l->format.params,
+                              basis);
             for (size_t k = 0; k < lb_format_group_size(&l->format, l->cols, g); k++)
                 for (unsigned i = 0; i < to->count; i++)
                     sums[i] += (double)(j->by_weight[first + k] * basis[l->codes[first + k] * to->count + i]);
@@ -267,7 +252,7 @@ static void step_rows(void *arg, size_t begin, size_t end)
     for (size_t row = begin; row < end; row++)
         for (size_t g = 0; g < to->groups; g++)
             to->linear->set(&l->format, to->coefficients + (row * to->groups + g) * to->count,
-                            l->params + row * params_of_row(l) + g * l->format.params);
+                            l->params + row * lb_layer_row_params(l) + g * l->format.params);
 }
 
 static void take_step(polishing *p)
@@ -277,15 +262,6 @@ static void take_step(polishing *p)
         layer_job j = {.p = p, .layer = &p->layers[i], .learned = &p->learned[i]};
         if (p->learned[i].linear)
             lb_parallel_for(p->layers[i].rows, ROWS_PER_CHUNK, step_rows, &j);
-    }
-}
-
-static void shuffle(lb_rng *rng, size_t *items, size_t count)
-{
-    for (size_t i = count; i > 1; i--) {
-        const size_t k = (size_t)lb_rng_below(rng, i), item = items[k];
-        items[k] = items[i - 1];
-        items[i - 1] = item;
     }
 }
 
@@ -346,7 +322,7 @@ static void keep(polishing *p, bool back)
 {
     for (size_t i = 0; i < p->config->layers * LB_BLOCK_LINEARS; i++) {
         const lb_layer *l = &p->layers[i];
-        const size_t bytes = l->rows * params_of_row(l) * sizeof(float);
+        const size_t bytes = l->rows * lb_layer_row_params(l) * sizeof(float);
         if (p->learned[i].linear)
             memcpy(back ? l->params : p->learned[i].best, back ? p->learned[i].best : l->params, bytes);
     }
@@ -369,7 +345,7 @@ static lb_status learn(polishing *p, lb_polish_report *report, lb_error *err)
         double loss;
         snprintf(p->label, sizeof p->label, "polishing %zu/%zu", i + 1, how->steps);
         if (p->next + p->batch > p->training) {
-            shuffle(&rng, p->order, p->training);
+            lb_rng_shuffle(&rng, p->order, p->training);
             p->next = 0;
         }
         LB_TRY(run_samples(p, p->order + p->next, p->batch, false, &loss, err));
@@ -433,7 +409,7 @@ lb_status lb_polish_run(const lb_polish *job, lb_layer *layers, lb_polish_report
     lb_rng_seed(&rng, recipe->seed + 0x2545f4914f6cdd1du);
     for (size_t i = 0; i < s->count; i++)
         p.order[i] = i;
-    shuffle(&rng, p.order, s->count);
+    lb_rng_shuffle(&rng, p.order, s->count);
     st = learn(&p, report, err);
 done:
     release_block(&p);

@@ -4,6 +4,7 @@
  * are chosen by what losing them would cost (saliency.h); without, by magnitude. */
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "quantize/layer.h"
 #include "quantize/saliency.h"
 
 typedef struct rtn_job {
@@ -16,7 +17,7 @@ static void encode_rows(void *arg, size_t begin, size_t end)
 {
     const rtn_job *job = arg;
     const lb_layer *l = job->layer;
-    const size_t params = lb_format_groups(&l->format, l->cols) * l->format.params;
+    const size_t params = lb_layer_row_params(l);
     for (size_t row = begin; row < end; row++) {
         const float *w = l->w + row * l->cols;
         uint8_t *codes = l->codes + row * l->cols;

@@ -69,20 +69,11 @@ static size_t batch_size(const lb_tuning *how, size_t sequences)
     return how->batch < training ? how->batch : training;
 }
 
-static void shuffle(lb_rng *rng, size_t *items, size_t count)
-{
-    for (size_t i = count; i > 1; i--) {
-        const size_t k = (size_t)lb_rng_below(rng, i), item = items[k];
-        items[k] = items[i - 1];
-        items[i - 1] = item;
-    }
-}
-
 /* Walks through the training samples; shuffles them anew when fewer than a batch are left. */
 static const size_t *next_batch(tuning *t)
 {
     if (t->next + t->batch > t->training) {
-        shuffle(&t->rng, t->order, t->training);
+        lb_rng_shuffle(&t->rng, t->order, t->training);
         t->next = 0;
     }
     t->next += t->batch;
@@ -230,7 +221,7 @@ static lb_status reconstruct_signround(const lb_recipe *recipe, const lb_reconst
     lb_rng_seed(&t.rng, recipe->seed + 0x9e3779b97f4a7c15u * (uint64_t)(job->index + 1));
     for (size_t i = 0; i < job->sequences; i++)
         t.order[i] = i;
-    shuffle(&t.rng, t.order, job->sequences);
+    lb_rng_shuffle(&t.rng, t.order, job->sequences);
     st = train(&t, err);
 done:
     tuning_free(&t);
