@@ -38,13 +38,14 @@ typedef struct lb_train_row {
 typedef void (*lb_train_row_fn)(void *user, const lb_train_row *row);
 
 /* Numbers that are 0 (those that may be 0: negative) and names that are NULL are not given: the run's own where it is
- * resumed, otherwise the default. */
+ * resumed, the other run's where one is branched off (`from`), otherwise the default. */
 typedef struct lb_train_options {
     size_t struct_size;
     const char *output; /* the run's folder */
     bool resume; /* go on with the run in `output`, rather than make one */
     const char
-        *from; /* a checkpoint with a training state, of any run: begin with its weights, moments and step */
+        *from; /* a checkpoint with a training state, of any run: begin with its weights, moments and step;
+                         what is not given is then as in that run */
     /* Text */
     const char *const *texts; /* files; "<|endoftext|>" in them ends a document */
     size_t text_count;

@@ -15,7 +15,8 @@
 
 typedef struct train_args {
     lb_common_args common;
-    const char *output, *valid, *data, *tokenizer, *config, *schedule, *decay_shape, *dtype, *from, *low_bit, *average;
+    const char *output, *valid, *data, *tokenizer, *config, *schedule, *decay_shape, *dtype, *from, *low_bit,
+        *average;
     lb_arg_list texts;
     size_t hidden, layers, heads, kv_heads, ffn, vocab, length, batch, micro, warmup, save_every, log_every,
         valid_every, valid_tokens, sample_bytes, tokens;
@@ -35,7 +36,8 @@ static const lb_arg options[] = {
     {"--resume", LB_ARG_FLAG, offsetof(train_args, resume),
      .help = "go on with the run in RUN, from its last checkpoint; nothing else need be given"},
     {"--from", LB_ARG_STRING, offsetof(train_args, from), .value = "CHECKPOINT",
-     .help = "a new run that begins with this checkpoint's weights, moments and step: a branch"},
+     .help = "a new run that begins with this checkpoint's weights, moments and step: a branch; what is not "
+             "given is as in the checkpoint's run"},
     {"--valid", LB_ARG_STRING, offsetof(train_args, valid), .value = "FILE", .help = "held-out text"},
     {"--data", LB_ARG_STRING, offsetof(train_args, data), .value = "FOLDER", .shown = "RUN/data",
      .help = "where the tokens are, or will be; runs may share it"},
@@ -263,7 +265,7 @@ int cmd_train(int argc, char **argv)
     fill_options(&args, &o);
     if (!args.resume && !args.from && args.tokens == 0)
         return lb_cli_misused("train", "how long? give --tokens N");
-    if (!args.resume && args.texts.count == 0 && !args.data)
+    if (!args.resume && !args.from && args.texts.count == 0 && !args.data)
         return lb_cli_misused("train", "on what? give --text FILE, or --data FOLDER with tokens");
     if (args.resume && args.from)
         return lb_cli_misused("train", "--resume goes on with a run, --from begins one: give one of the two");

@@ -28,6 +28,8 @@ enum { MAX_RECORD_BYTES = 64 << 20, DEFAULT_SAMPLE_BYTES = 32 << 20 };
 typedef struct trainer {
     lb_train_options o; /* resolved */
     json_t *record; /* run.json of a resumed run */
+    json_t *parent; /* run.json of the run that this one branches off */
+    char *parent_data; /* the folder of its tokens */
     json_t *config_json;
     lb_config config;
     lb_format format; /* of low-bit training */
@@ -71,6 +73,8 @@ static void trainer_free(trainer *t)
     lb_free(t->ids);
     lb_free(t->targets);
     json_decref(t->record);
+    json_decref(t->parent);
+    lb_free(t->parent_data);
     json_decref(t->config_json);
     if (t->lock >= 0)
         lb_unlock_directory(t->lock);
@@ -98,6 +102,32 @@ static lb_status open_folder(trainer *t, lb_error *err)
         st = lb_lock_directory(run, &t->lock, err);
     if (st == LB_OK && t->o.resume)
         st = lb_json_load(path, MAX_RECORD_BYTES, &t->record, err);
+    lb_free(path);
+    return st;
+}
+
+/* A branch is as the run that it branches off, where it is not told otherwise. A checkpoint that stands alone has no
+ * run to follow. */
+static lb_status follow_parent(trainer *t, lb_error *err)
+{
+    lb_train_options *o = &t->o;
+    char *run = lb_path_parent(o->from), *path = run ? lb_path_join(run, "run.json") : NULL;
+    lb_status st = path ? LB_OK : no_memory(err);
+    if (st == LB_OK && lb_path_exists(path)) {
+        const bool data_given = o->data || o->text_count > 0;
+        const char *data = o->data;
+        LB_GO(lb_json_load(path, MAX_RECORD_BYTES, &t->parent, err));
+        LB_GO(lb_train_settings_inherit(o, json_object_get(t->parent, "settings"), err));
+        if (data_given) {
+            o->data = data;
+        } else if (!o->data) {
+            t->parent_data = lb_path_join(run, "data");
+            st = t->parent_data ? LB_OK : no_memory(err);
+            o->data = t->parent_data;
+        }
+    }
+done:
+    lb_free(run);
     lb_free(path);
     return st;
 }
@@ -190,6 +220,18 @@ static lb_status check_schedule(const trainer *t, uint64_t step, lb_error *err)
     return LB_OK;
 }
 
+/* A branch that has nothing to do is a mistake in its flags. */
+static lb_status check_end(const trainer *t, lb_error *err)
+{
+    const uint64_t step = t->state.position.step;
+    if (t->o.resume || step < t->schedule.steps)
+        return LB_OK;
+    return lb_fail(err, LB_EINVAL,
+                   "%s is at step %" PRIu64 ", and %" PRIu64 " tokens are %" PRIu64
+                   " steps of %zu: nothing is left to train; give more --tokens",
+                   t->o.from, step, t->o.tokens, t->schedule.steps, t->o.batch_tokens);
+}
+
 static lb_status read_state(trainer *t, const char *folder, lb_error *err)
 {
     char *path = lb_path_join(folder, LB_STATE_NAME);
@@ -276,6 +318,8 @@ static lb_status open_run(trainer *t, lb_error *err)
     LB_TRY(lb_kernels_choose(t->o.cpu, &t->kernels, err));
     if (t->o.resume)
         LB_TRY(open_folder(t, err));
+    else if (t->o.from)
+        LB_TRY(follow_parent(t, err));
     LB_TRY(lb_train_settings_resolve(&t->o, json_object_get(t->record, "settings"), err));
     if (t->o.low_bit)
         LB_TRY(lb_format_parse(t->o.low_bit, &t->format, err));
@@ -290,6 +334,7 @@ static lb_status open_run(trainer *t, lb_error *err)
     LB_TRY(make_room(t, err));
     LB_TRY(find_state(t, err));
     LB_TRY(check_schedule(t, t->state.position.step, err));
+    LB_TRY(check_end(t, err));
     if (t->o.save_every == 0)
         t->o.save_every = t->schedule.steps < 10 ? 1 : (size_t)(t->schedule.steps / 10);
     if (t->o.valid_every == 0)

@@ -8,6 +8,9 @@
 
 typedef enum kind { SIZE, U64, SHARE, FLAG, NAME } kind;
 
+/* FIXED: a resumed run must agree. FREE: it may change. OWN: it may change, and a branch does not take it over. */
+typedef enum lasting { FIXED, FREE, OWN } lasting;
+
 /* One field of the options that run.json keeps. */
 typedef struct field {
     const char *key;
@@ -16,41 +19,41 @@ typedef struct field {
     double preset; /* of numbers */
     const char *name; /* of names */
     double low, high; /* of numbers */
-    bool may_change; /* when the run is resumed */
+    lasting lasts;
 } field;
 
 #define AT(member) offsetof(lb_train_options, member)
 
 static const field fields[] = {
-    {"tokens", U64, AT(tokens), 0, NULL, 1, 9e15, true},
-    {"length", SIZE, AT(length), 256, NULL, 2, 1 << 20, false},
-    {"batch_tokens", SIZE, AT(batch_tokens), 8192, NULL, 2, 1 << 30, false},
-    {"micro_tokens", SIZE, AT(micro_tokens), 4096, NULL, 2, 1 << 30, false},
-    {"schedule", NAME, AT(schedule), 0, "wsd", 0, 0, true},
-    {"decay_shape", NAME, AT(decay_shape), 0, "linear", 0, 0, true},
-    {"decay", SHARE, AT(decay), 0.2, NULL, 0, 1, true},
-    {"final", SHARE, AT(final), 0, NULL, 0, 1, true},
-    {"warmup", SIZE, AT(warmup), 0, NULL, 1, 9e15, false},
-    {"lr", SHARE, AT(lr), 3e-3, NULL, 0, 1e3, false},
-    {"weight_decay", SHARE, AT(weight_decay), 0.1, NULL, 0, 1e3, false},
-    {"beta1", SHARE, AT(beta1), 0.9, NULL, 0, 0.999999, false},
-    {"beta2", SHARE, AT(beta2), 0.95, NULL, 0, 0.999999, false},
-    {"eps", SHARE, AT(eps), 1e-8, NULL, 1e-30, 1, false},
-    {"decay_all", FLAG, AT(decay_all), 0, NULL, 0, 0, false},
-    {"clip", SHARE, AT(clip), 1, NULL, 0, 1e30, false},
-    {"z_loss", SHARE, AT(z_loss), 0, NULL, 0, 1e3, false},
-    {"init_std", SHARE, AT(init_std), 0.02, NULL, 0, 10, false},
-    {"low_bit", NAME, AT(low_bit), 0, NULL, 0, 0, false},
-    {"seed", U64, AT(seed), 42, NULL, 0, 0, false},
-    {"dtype", NAME, AT(dtype), 0, "bf16", 0, 0, false},
+    {"tokens", U64, AT(tokens), 0, NULL, 1, 9e15, FREE},
+    {"length", SIZE, AT(length), 256, NULL, 2, 1 << 20, FIXED},
+    {"batch_tokens", SIZE, AT(batch_tokens), 8192, NULL, 2, 1 << 30, FIXED},
+    {"micro_tokens", SIZE, AT(micro_tokens), 4096, NULL, 2, 1 << 30, FIXED},
+    {"schedule", NAME, AT(schedule), 0, "wsd", 0, 0, FREE},
+    {"decay_shape", NAME, AT(decay_shape), 0, "linear", 0, 0, FREE},
+    {"decay", SHARE, AT(decay), 0.2, NULL, 0, 1, FREE},
+    {"final", SHARE, AT(final), 0, NULL, 0, 1, FREE},
+    {"warmup", SIZE, AT(warmup), 0, NULL, 1, 9e15, FIXED},
+    {"lr", SHARE, AT(lr), 3e-3, NULL, 0, 1e3, FIXED},
+    {"weight_decay", SHARE, AT(weight_decay), 0.1, NULL, 0, 1e3, FIXED},
+    {"beta1", SHARE, AT(beta1), 0.9, NULL, 0, 0.999999, FIXED},
+    {"beta2", SHARE, AT(beta2), 0.95, NULL, 0, 0.999999, FIXED},
+    {"eps", SHARE, AT(eps), 1e-8, NULL, 1e-30, 1, FIXED},
+    {"decay_all", FLAG, AT(decay_all), 0, NULL, 0, 0, FIXED},
+    {"clip", SHARE, AT(clip), 1, NULL, 0, 1e30, FIXED},
+    {"z_loss", SHARE, AT(z_loss), 0, NULL, 0, 1e3, FIXED},
+    {"init_std", SHARE, AT(init_std), 0.02, NULL, 0, 10, FIXED},
+    {"low_bit", NAME, AT(low_bit), 0, NULL, 0, 0, FIXED},
+    {"seed", U64, AT(seed), 42, NULL, 0, 0, FIXED},
+    {"dtype", NAME, AT(dtype), 0, "bf16", 0, 0, FIXED},
     /* What the bits do not depend on, but a resumed run would want as it was: */
-    {"data", NAME, AT(data), 0, NULL, 0, 0, true},
-    {"from", NAME, AT(from), 0, NULL, 0, 0, true},
-    {"save_every", SIZE, AT(save_every), 0, NULL, 0, 0, true},
-    {"log_every", SIZE, AT(log_every), 10, NULL, 0, 0, true},
-    {"valid_every", SIZE, AT(valid_every), 0, NULL, 0, 0, true},
-    {"valid_tokens", SIZE, AT(valid_tokens), 1 << 16, NULL, 0, 0, true},
-    {"keep_states", FLAG, AT(keep_states), 0, NULL, 0, 0, true},
+    {"data", NAME, AT(data), 0, NULL, 0, 0, FREE},
+    {"from", NAME, AT(from), 0, NULL, 0, 0, OWN},
+    {"save_every", SIZE, AT(save_every), 0, NULL, 0, 0, FREE},
+    {"log_every", SIZE, AT(log_every), 10, NULL, 0, 0, FREE},
+    {"valid_every", SIZE, AT(valid_every), 0, NULL, 0, 0, FREE},
+    {"valid_tokens", SIZE, AT(valid_tokens), 1 << 16, NULL, 0, 0, FREE},
+    {"keep_states", FLAG, AT(keep_states), 0, NULL, 0, 0, OWN},
 };
 enum { FIELDS = sizeof fields / sizeof *fields, LEAST_WARMUP = 200 };
 
@@ -148,6 +151,19 @@ static lb_status check_range(const lb_train_options *o, const field *f, lb_error
     return LB_OK;
 }
 
+lb_status lb_train_settings_inherit(lb_train_options *o, const json_t *parent, lb_error *err)
+{
+    for (size_t i = 0; i < FIELDS; i++) {
+        const json_t *value = json_object_get(parent, fields[i].key);
+        json_t *given = value_of(o, &fields[i]);
+        const bool is_given = given != NULL;
+        json_decref(given);
+        if (value && !is_given && fields[i].lasts != OWN)
+            LB_TRY(set(o, &fields[i], value, err));
+    }
+    return LB_OK;
+}
+
 lb_status lb_train_settings_resolve(lb_train_options *o, const json_t *record, lb_error *err)
 {
     for (size_t i = 0; i < FIELDS; i++) {
@@ -157,7 +173,7 @@ lb_status lb_train_settings_resolve(lb_train_options *o, const json_t *record, l
         const bool same = given && before && json_equal(given, before);
         const bool is_given = given != NULL;
         json_decref(given);
-        if (is_given && record && !same && !f->may_change)
+        if (is_given && record && !same && f->lasts == FIXED)
             return lb_fail(err, LB_EINVAL,
                            "cannot resume %s with another %s; leave it out, or begin another run", o->output,
                            f->key);

@@ -12,6 +12,10 @@
 /* Everything that is given, as an object; numbers and names that are not given are not in it. */
 json_t *lb_train_settings_json(const lb_train_options *options);
 
+/* Fills in what is not given of a branch from the settings of the run that it branches off, but for what is that run's
+ * alone (where it began itself, which states are kept). Names then point into `parent`. */
+lb_status lb_train_settings_inherit(lb_train_options *options, const json_t *parent, lb_error *err);
+
 /* Fills in what is not given: from `record` (NULL: a new run), then by default. Refuses what is given otherwise than
  * the record has it, but for what a resumed run may change: how long it is, and how the learning rate ends.
  * Names then point into the record, or are constants. */

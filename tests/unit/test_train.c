@@ -233,19 +233,18 @@ static void branches_begin_where_they_are_told(void **state)
 {
     (void)state;
     work trunk, branch;
-    char from[SCRATCH_PATH_BYTES], data[SCRATCH_PATH_BYTES];
+    char from[SCRATCH_PATH_BYTES];
+    lb_error err;
     open_work(&trunk);
     open_work(&branch);
     trunk.o.keep_states = true;
     trunk.o.decay = 0.0;
+    trunk.o.lr = 2e-3;
     train(&trunk, LB_OK);
     in_run(&trunk, "step-00000008", from);
-    snprintf(data, sizeof data, "%s", trunk.data);
+    lb_train_options_init(&branch.o); /* all else is as in the trunk */
+    branch.o.output = branch.run;
     branch.o.from = from;
-    branch.o.data = data;
-    branch.o.decay = 0.0;
-    branch.o.hidden = branch.o.layers = branch.o.heads = branch.o.kv_heads = branch.o.ffn = branch.o.vocab =
-        0;
     train(&branch, LB_OK);
     same_file(&trunk, &branch, "step-00000016/model.safetensors");
     same_file(&trunk, &branch, "step-00000024/training-state.bin");
@@ -262,6 +261,15 @@ static void branches_begin_where_they_are_told(void **state)
     branch.o.resume = true;
     train(&branch, LB_OK);
     same_file(&trunk, &branch, "step-00000024/training-state.bin");
+    close_work(&branch);
+    /* A branch that has nothing to do says so. */
+    in_run(&trunk, "step-00000024", from);
+    open_work(&branch);
+    lb_train_options_init(&branch.o);
+    branch.o.output = branch.run;
+    branch.o.from = from;
+    assert_int_equal(lb_train(&branch.o, NULL, &err), LB_EINVAL);
+    assert_non_null(strstr(err.msg, "nothing is left to train"));
     close_work(&trunk);
     close_work(&branch);
 }

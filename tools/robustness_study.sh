@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# What training does to quantization (arXiv:2510.06213), on a small scale: trains the runs, and has `lowbit robustness`
+# quantize their checkpoints.
+#   tools/robustness_study.sh TEXT HELD_OUT FOLDER [train|measure]
+# Trunks have a constant learning rate; branches decay it to 0, linearly, over a fixed number of steps. One trunk has
+# branches at three places; others differ from it in learning rate, weight decay, schedule or seed. What is there already
+# is not made again, and a run that was interrupted goes on.
+#   STEPS of a trunk (6000)   TOKENS of a step (1024)   SEEDS (1 2 3)   THREADS (all)   LOWBIT (build/lowbit beside this folder)
+set -euo pipefail
+export LC_ALL=C
+[ $# -ge 3 ] || { sed -n '3,9s/^# *//p' "$0" >&2; exit 2; }
+text=$1 valid=$2 folder=$3 part=${4:-all}
+LOWBIT=${LOWBIT:-$(dirname "$0")/../build/lowbit}
+steps=${STEPS:-6000} tokens=${TOKENS:-1024} seeds=${SEEDS:-1 2 3}
+threads=(--threads "${THREADS:-$(nproc)}")
+decay=$((steps / 9))                               # steps of a branch
+shape=(--hidden 128 --layers 4 --heads 4 --ffn 384 --vocab 257 --ctx 128 --batch "$tokens" --warmup $((steps / 60))
+    --valid-every $((steps / 20)) --valid-tokens 32768 --log-every $((steps / 120)))
+every=$((steps / 120))                             # steps between a trunk's checkpoints: averages need them dense
+
+# train NAME FLAGS...: begins the run, or ends what was begun
+train() {
+    local run=$folder/$1
+    shift
+    if [ -f "$run/run.json" ]; then
+        "$LOWBIT" train --resume -o "$run" "${threads[@]}" >&2
+    else
+        "$LOWBIT" train -o "$run" --data "$folder/data" "${threads[@]}" "$@" >&2
+    fi
+}
+
+# trunk NAME LR WEIGHT_DECAY SEED
+trunk() {
+    train "$1" --text "$text" --valid "$valid" "${shape[@]}" --schedule constant --tokens $((steps * tokens)) \
+        --lr "$2" --weight-decay "$3" --seed "$4" --save-every "$every" --keep-states
+}
+
+# branch TRUNK STEP: the learning rate falls to 0 from there
+branch() {
+    train "$1-decay$2" --from "$folder/$1/step-$(printf %08d "$2")" --schedule wsd --tokens $((($2 + decay) * tokens)) \
+        --decay "$(awk -v d="$decay" -v n="$(($2 + decay))" 'BEGIN { printf "%.17g", d / n }')" --save-every $((decay / 4))
+}
+
+mkdir -p "$folder"
+names=()
+first=${seeds%% *}
+for seed in $seeds; do                             # the spread over seeds
+    trunk "base-s$seed" 0.003 0.3 "$seed"
+    branch "base-s$seed" "$steps"
+    names+=("base-s$seed" "base-s$seed-decay$steps")
+    [ "$seed" = "$first" ] || continue
+    for at in $((steps / 3)) $((steps * 2 / 3)); do  # the same decay earlier: is it the decay, or how much was seen?
+        branch "base-s$seed" "$at"
+        names+=("base-s$seed-decay$at")
+    done
+    for lr in 0.001 0.01; do
+        trunk "lr$lr" "$lr" 0.3 "$seed"
+        branch "lr$lr" "$steps"
+        names+=("lr$lr" "lr$lr-decay$steps")
+    done
+    trunk wd0.1 0.003 0.1 "$seed"
+    branch wd0.1 "$steps"
+    names+=(wd0.1 "wd0.1-decay$steps")
+    train cosine --text "$text" --valid "$valid" "${shape[@]}" --schedule cosine --final 0 --lr 0.003 --weight-decay 0.3 \
+        --tokens $(((steps + decay) * tokens)) --seed "$seed" --save-every $((steps / 12))
+    names+=(cosine)
+done
