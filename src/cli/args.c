@@ -37,16 +37,24 @@ static bool is_number(const lb_arg *option)
     return option->kind == LB_ARG_SIZE || option->kind == LB_ARG_DOUBLE;
 }
 
-/* Row i of the command's table, and after those the common flags. */
+/* The command's own rows, and those that it shares with others. */
+static size_t rows_of(const lb_arg_spec *spec)
+{
+    return spec->count + (spec->shared ? spec->shared->count : 0);
+}
+
+/* Row i of these, and after those the common flags. */
 static const lb_arg *option_at(const lb_arg_spec *spec, size_t i)
 {
-    return i < spec->count ? &spec->options[i] : &common_options[i - spec->count];
+    if (i < spec->count)
+        return &spec->options[i];
+    return i < rows_of(spec) ? &spec->shared->options[i - spec->count] : &common_options[i - rows_of(spec)];
 }
 
 /* The flag that `word` (of `length` bytes, "--ctx" or "-o") names; its row in *row. */
 static const lb_arg *find_flag(const lb_arg_spec *spec, const char *word, size_t length, size_t *row)
 {
-    for (size_t i = 0; i < spec->count + COMMON_COUNT; i++) {
+    for (size_t i = 0; i < rows_of(spec) + COMMON_COUNT; i++) {
         const lb_arg *option = option_at(spec, i);
         bool by_letter = length == 2 && word[0] == '-' && option->letter && word[1] == option->letter;
         bool by_name = strlen(option->name) == length && memcmp(option->name, word, length) == 0;
@@ -63,7 +71,7 @@ static lb_status unknown_flag(const lb_arg_spec *spec, const char *word, size_t 
     char typed[64];
     const char *best = NULL;
     snprintf(typed, sizeof typed, "%.*s", (int)(length < 60 ? length : 60), word);
-    for (size_t i = 0; i < spec->count + COMMON_COUNT; i++) {
+    for (size_t i = 0; i < rows_of(spec) + COMMON_COUNT; i++) {
         const lb_arg *option = option_at(spec, i);
         if (!is_operand(option))
             best = lb_suggest(typed, best, option->name);
@@ -167,7 +175,7 @@ static lb_status store(const lb_arg *option, const char *text, void *values, lb_
 
 static lb_status store_presets(const lb_arg_spec *spec, void *values, lb_error *err)
 {
-    for (size_t i = 0; i < spec->count + COMMON_COUNT; i++) {
+    for (size_t i = 0; i < rows_of(spec) + COMMON_COUNT; i++) {
         const lb_arg *option = option_at(spec, i);
         if (option->preset)
             LB_TRY(store(option, option->preset, values, err));
@@ -234,7 +242,8 @@ static lb_status settle_cpu(lb_common_args *common, const char *environment_cpu,
     common->level = LB_CPU_BEST;
     if (!common->cpu && environment_cpu && *environment_cpu) {
         if (!lb_cpu_level_parse(environment_cpu, &common->level))
-            return lb_fail(err, LB_EINVAL, "LB_CPU is \"%s\", which is none of " LB_CPU_NAMES, environment_cpu);
+            return lb_fail(err, LB_EINVAL, "LB_CPU is \"%s\", which is none of " LB_CPU_NAMES,
+                           environment_cpu);
         common->cpu = environment_cpu;
     } else if (common->cpu && !lb_cpu_level_parse(common->cpu, &common->level)) {
         return lb_fail(err, LB_EINVAL, "--cpu %s is not known here", common->cpu);
@@ -326,6 +335,18 @@ static void help_row(const lb_arg *option, lb_text *out)
     lb_text_free(&left);
 }
 
+/* But for those of which the command has its own. */
+static void help_shared(const lb_arg_spec *spec, lb_text *out)
+{
+    lb_text_add_format(out, "\n%s:\n", spec->shared->title);
+    for (size_t i = 0; i < spec->shared->count; i++) {
+        const lb_arg *option = &spec->shared->options[i];
+        size_t row = 0;
+        if (find_flag(spec, option->name, strlen(option->name), &row) == option)
+            help_row(option, out);
+    }
+}
+
 void lb_args_help(const lb_arg_spec *spec, lb_text *out)
 {
     lb_text_add_format(out, "usage: lowbit %s", spec->command);
@@ -342,6 +363,8 @@ void lb_args_help(const lb_arg_spec *spec, lb_text *out)
     lb_text_add_format(out, " [flags]\n\n%s\n\n", spec->summary);
     for (size_t i = 0; i < spec->count; i++)
         help_row(&spec->options[i], out);
+    if (spec->shared)
+        help_shared(spec, out);
     lb_text_add_string(out, "\nCommon flags:\n");
     for (size_t i = 0; i < COMMON_COUNT; i++)
         help_row(&common_options[i], out);

@@ -74,7 +74,7 @@ typedef struct lb_arg {
     const char *help; /* lower-case, no full stop */
 } lb_arg;
 
-enum { LB_ARG_LIST_MAX = 64, LB_ARGS_MAX = 64 };
+enum { LB_ARG_LIST_MAX = 64, LB_ARGS_MAX = 96 };
 
 typedef struct lb_arg_list {
     const char *items[LB_ARG_LIST_MAX]; /* point into argv */
@@ -88,8 +88,15 @@ typedef struct lb_common_args {
     const char *cpu;    /* as typed; NULL when neither --cpu nor LB_CPU said anything */
     lb_cpu_level level; /* cap for lb_kernels_get */
     bool quiet, verbose, json, help;
-    bool given[LB_ARGS_MAX]; /* which rows of the spec's table were typed */
+    bool given[LB_ARGS_MAX]; /* which rows of the spec's table were typed, shared ones after the command's own */
 } lb_common_args;
+
+/* Rows that several commands have. They store into the beginning of the values' struct. */
+typedef struct lb_arg_group {
+    const char *title; /* in help */
+    const lb_arg *options;
+    size_t count;
+} lb_arg_group;
 
 typedef struct lb_arg_spec {
     const char *command;
@@ -99,6 +106,7 @@ typedef struct lb_arg_spec {
     size_t bytes; /* of the values' struct */
     const char *example;
     const char *notes; /* more lines of help, may be NULL */
+    const lb_arg_group *shared; /* rows after the command's own, which win over those of the same name; NULL: none */
 } lb_arg_spec;
 
 /* What a command calls first: parses, and sets the number of threads. False means that the command

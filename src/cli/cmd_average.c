@@ -44,6 +44,7 @@ static const lb_arg_spec spec = {"average",
                                  sizeof options / sizeof *options,
                                  sizeof(average_args),
                                  "lowbit average ./run --latest 10 -o ./averaged",
+                                 NULL,
                                  NULL};
 
 /* "1,2,0.5" -> shares; how many, or 0 where that is not what it says. */

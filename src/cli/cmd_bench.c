@@ -47,7 +47,8 @@ static const lb_arg_spec spec = {
     "bits/w: as the layers lie in memory; mxfp6-e2m3 takes a bit more there than on disk, and mxfp8 and\n"
     "mxfp6-e3m2 are held as bf16.\n"
     "of memory: share of the read bandwidth of as many threads, measured over 512 MiB. Weights that fit\n"
-    "into a cache can exceed 100%."};
+    "into a cache can exceed 100%.",
+    NULL};
 
 /* "a,b,c" -> formats [*count]. */
 static lb_status parse_formats(const char *list, lb_format *formats, size_t *count, lb_error *err)

@@ -37,7 +37,8 @@ static const lb_arg_spec spec = {
     sizeof options / sizeof *options,
     sizeof(chat_args),
     "lowbit chat ./model --system \"Answer in one sentence.\"",
-    "/clear begins anew, /exit or Ctrl-D ends. Ctrl-C stops an answer, and at the prompt ends."};
+    "/clear begins anew, /exit or Ctrl-D ends. Ctrl-C stops an answer, and at the prompt ends.",
+    NULL};
 
 typedef struct chat {
     const chat_args *args;

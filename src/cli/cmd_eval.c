@@ -48,6 +48,7 @@ static const lb_arg_spec spec = {"eval",
                                  sizeof options / sizeof *options,
                                  sizeof(eval_args),
                                  "lowbit eval ./model-int4 --text wiki.txt --against ./model",
+                                 NULL,
                                  NULL};
 
 static bool format_is_known(const char *name, lb_error *err)

@@ -59,6 +59,7 @@ static const lb_arg_spec spec = {"formats",
                                  sizeof options / sizeof *options,
                                  sizeof(formats_args),
                                  "lowbit formats --dist student-t:5 --hadamard",
+                                 NULL,
                                  NULL};
 
 enum { TENSOR_VALUES = 1 << 20, ROW_VALUES = 4096, WAVE_TENSORS = 4 };

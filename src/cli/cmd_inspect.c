@@ -35,6 +35,7 @@ static const lb_arg_spec spec = {"inspect",
                                  sizeof options / sizeof *options,
                                  sizeof(inspect_args),
                                  "lowbit inspect ./model --tensors",
+                                 NULL,
                                  NULL};
 
 static const char *architecture(const lb_checkpoint *checkpoint)

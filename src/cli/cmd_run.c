@@ -35,7 +35,8 @@ static const lb_arg_spec spec = {
     sizeof options / sizeof *options,
     sizeof(run_args),
     "lowbit run ./model -p \"Once upon a time\" -n 64",
-    "Filters apply in the order of their flags. The speed goes to standard error; -q leaves it out."};
+    "Filters apply in the order of their flags. The speed goes to standard error; -q leaves it out.",
+    NULL};
 
 static lb_status read_prompt(const char *prompt, lb_text *out, lb_error *err)
 {

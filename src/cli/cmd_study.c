@@ -43,7 +43,8 @@ static const lb_arg_spec spec = {"study",
                                  "mxfp4, nvint4 and nvfp4), each as it is\n"
                                  "and with random Hadamard rotations of the block's size: QSNR of all "
                                  "weights and layer inputs, perplexity,\n"
-                                 "and divergence from the unquantized model.\n"};
+                                 "and divergence from the unquantized model.\n",
+                                 NULL};
 
 static void list_casts(lb_cast casts[LB_STUDY_CASTS])
 {

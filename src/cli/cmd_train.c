@@ -122,6 +122,7 @@ static const lb_arg_spec spec = {
     sizeof options / sizeof *options,
     sizeof(train_args),
     "lowbit train --text books.txt --valid other.txt -o run --hidden 256 --layers 6 --tokens 20000000",
+    NULL,
     NULL};
 
 /* A flag that was not typed leaves the field as lb_train_options_init has it. */

@@ -28,7 +28,7 @@ static const lb_arg options[] = {
     {"--layer", LB_ARG_LIST, offsetof(values, layers), .value = "PATTERN=FORMAT", .help = "per layer"},
 };
 static const lb_arg_spec spec = {"score", "Scores a model.", options, sizeof options / sizeof *options,
-                                 sizeof(values), "lowbit score m -t f", NULL};
+                                 sizeof(values), "lowbit score m -t f", NULL, NULL};
 
 /* Parses a NULL-terminated list of words, the command's name excluded. */
 static lb_status read_with(const char *cpu, values *v, lb_error *err, char **words)
@@ -168,7 +168,7 @@ static void too_many(void **state)
         words[i] = "r";
     refuse("REST is given more than 64 times", words);
     static const lb_arg single[] = {{"MODEL", LB_ARG_OPERAND, offsetof(values, model), .help = "the model"}};
-    const lb_arg_spec one = {"one", "One.", single, 1, sizeof(values), "lowbit one m", NULL};
+    const lb_arg_spec one = {"one", "One.", single, 1, sizeof(values), "lowbit one m", NULL, NULL};
     values v;
     lb_error err;
     assert_int_equal(lb_args_read(&one, 3, (char *[]){"one", "a", "b"}, NULL, &v, &err), LB_EINVAL);
@@ -216,6 +216,34 @@ static void help_wants_nothing_else_and_shows_everything(void **state)
     lb_text_free(&text);
 }
 
+/* Rows of a group come after the command's own, and give way to those of the same name. */
+static void shared_rows(void **state)
+{
+    (void)state;
+    static const lb_arg group_rows[] = {
+        {"--ctx", LB_ARG_SIZE, offsetof(values, ctx), .low = 2, .preset = "512", .help = "the group's ctx"},
+        {"--temp", LB_ARG_DOUBLE, offsetof(values, temp), .preset = "0.5", .help = "the group's temp"}};
+    static const lb_arg own[] = {
+        {"--exact", LB_ARG_FLAG, offsetof(values, exact), .help = "own"},
+        {"--ctx", LB_ARG_STRING, offsetof(values, text), .value = "LIST", .help = "own ctx"}};
+    static const lb_arg_group group = {"Group", group_rows, 2};
+    const lb_arg_spec two = {"two", "Two.", own, 2, sizeof(values), "lowbit two", NULL, &group};
+    values v;
+    lb_error err;
+    lb_text text = {0};
+    assert_int_equal(lb_args_read(&two, 5, (char *[]){"two", "--ctx", "a,b", "--temp", "2"}, NULL, &v, &err), LB_OK);
+    assert_string_equal(v.text, "a,b");
+    assert_int_equal(v.ctx, 512);
+    assert_true(v.temp == 2.0);
+    assert_true(lb_args_given(&two, &v, "--temp") && lb_args_given(&two, &v, "--ctx"));
+    assert_false(lb_args_given(&two, &v, "--exact") || lb_args_given(&two, &v, "--seed"));
+    lb_args_help(&two, &text);
+    assert_non_null(strstr(text.data, "own ctx"));
+    assert_null(strstr(text.data, "the group's ctx"));
+    assert_non_null(strstr(text.data, "\nGroup:\n  --temp N                    the group's temp (default: 0.5)\n"));
+    lb_text_free(&text);
+}
+
 static void distances_between_words(void **state)
 {
     (void)state;
@@ -244,6 +272,7 @@ int main(void)
         cmocka_unit_test(too_many),
         cmocka_unit_test(the_environment_caps_the_cpu_and_the_flag_wins),
         cmocka_unit_test(help_wants_nothing_else_and_shows_everything),
+        cmocka_unit_test(shared_rows),
         cmocka_unit_test(distances_between_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
