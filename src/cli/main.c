@@ -17,6 +17,8 @@ static const lb_command commands[] = {
     {"chat", "a conversation, in the model's own chat template", cmd_chat},
     {"train", "trains a small model from text", cmd_train},
     {"average", "the mean of checkpoints, weight by weight", cmd_average},
+    {"robustness", "what training does to quantization: every checkpoint of a run, quantized",
+     cmd_robustness},
     {"bench", "how fast a model runs here, next to the speed of memory", cmd_bench},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };

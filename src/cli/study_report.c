@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "cli/output.h"
+#include "cli/report_files.h"
 #include "cli/study_plots.h"
 #include "report/html.h"
 
@@ -204,27 +205,6 @@ json_t *lb_study_json(const lb_study_findings *f)
     return NULL;
 }
 
-/* Takes the text. */
-static lb_status save(const char *folder, const char *name, lb_text *text, lb_error *err)
-{
-    char *path = lb_path_join(folder, name);
-    const lb_status st = path && !text->failed
-                             ? lb_file_replace(path, text->data ? text->data : "", text->length, err)
-                             : lb_fail(err, LB_ENOMEM, "no memory to write %s", name);
-    lb_free(path);
-    lb_text_free(text);
-    return st;
-}
-
-/* Takes the table. */
-static lb_status save_csv(const char *folder, const char *name, lb_table table, lb_error *err)
-{
-    lb_text text = {0};
-    lb_table_csv(&table, &text);
-    lb_table_free(&table);
-    return save(folder, name, &text, err);
-}
-
 static void describe(const lb_study_findings *f, lb_text *out)
 {
     const lb_eval_result *r = &f->results[0];
@@ -249,7 +229,7 @@ static lb_status save_markdown(const lb_study_findings *f, const char *folder, l
     lb_text_add_format(&text, "\n\n```sh\n%s\n```\n\n", f->command);
     lb_table_markdown(&table, &text);
     lb_table_free(&table);
-    return save(folder, "results.md", &text, err);
+    return lb_report_save(folder, "results.md", &text, err);
 }
 
 static lb_status save_page(const lb_study_findings *f, const char *folder, const lb_study_plots *plots,
@@ -295,11 +275,11 @@ lb_status lb_study_write(const lb_study_findings *f, const char *folder, bool *p
     LB_GO(save_page(f, folder, &plots, err));
     for (size_t i = 0; i < LB_STUDY_PLOTS; i++) {
         if (plots.svg[i].length > 0)
-            LB_GO(save(folder, plots.names[i], &plots.svg[i], err));
+            LB_GO(lb_report_save(folder, plots.names[i], &plots.svg[i], err));
     }
     LB_GO(save_markdown(f, folder, err));
-    LB_GO(save_csv(folder, "results.csv", details(f), err));
-    LB_GO(save_csv(folder, "tensors.csv", tensors(f), err));
+    LB_GO(lb_report_save_csv(folder, "results.csv", details(f), err));
+    LB_GO(lb_report_save_csv(folder, "tensors.csv", tensors(f), err));
 done:
     lb_study_plots_free(&plots);
     return st;

@@ -75,3 +75,45 @@ lb_status lb_train_log_flush(lb_train_log *log, lb_error *err)
     log->written = lb_now();
     return lb_file_replace(log->path, log->text.data, log->text.length, err);
 }
+
+/* "1200,4915200,0.003,4.1,0.9,80.1,,1500,3.2": the held-out loss may be left out. */
+static bool parse_row(const char *line, lb_train_row *out)
+{
+    double fields[9];
+    char *end;
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        const bool empty = *line == ',' || *line == '\n';
+        fields[i] = empty ? NAN : strtod(line, &end);
+        line = empty ? line : end;
+        if (*line != (i + 1 < sizeof fields / sizeof *fields ? ',' : '\n'))
+            return false;
+        line++;
+    }
+    if (!(fields[0] >= 0 && fields[0] < 1e18 && fields[1] >= 0 && fields[1] < 1e18))
+        return false;
+    *out = (lb_train_row){.step = (uint64_t)fields[0],
+                          .tokens = (uint64_t)fields[1],
+                          .rate = fields[2],
+                          .loss = fields[3],
+                          .grad_norm = fields[4],
+                          .weight_norm = fields[5],
+                          .valid_loss = fields[6],
+                          .tokens_per_second = fields[7]};
+    return true;
+}
+
+lb_status lb_train_log_find(const char *run, uint64_t step, lb_train_row *out, bool *found, lb_error *err)
+{
+    lb_train_log log;
+    *found = false;
+    LB_TRY(lb_train_log_open(run, step, &log, err));
+    const size_t length = log.text.length;
+    if (length > sizeof heading) { /* the last line begins after the newline before the last */
+        size_t at = length - 1;
+        while (at > 0 && log.text.data[at - 1] != '\n')
+            at--;
+        *found = parse_row(log.text.data + at, out);
+    }
+    lb_train_log_free(&log);
+    return LB_OK;
+}
