@@ -6,7 +6,7 @@
 #include "base/text.h"
 #include "cli/robustness_measure.h"
 
-/* The last point of every run, and of each of its averages, and how the error goes with other numbers: for a terminal. */
+/* For a terminal: the last point of every run and of each of its averages, and what the error goes with. */
 lb_status lb_robust_overview(const lb_robust_study *study, lb_text *out, lb_error *err);
 
 /* OUTPUT/results.md, results.csv, *.svg, report.html. Without gnuplot there are no plots: *plots_missing says so. */

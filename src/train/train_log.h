@@ -21,7 +21,8 @@ void lb_train_log_free(lb_train_log *log);
 lb_status lb_train_log_add(lb_train_log *log, const lb_train_row *row, double seconds, lb_error *err);
 lb_status lb_train_log_flush(lb_train_log *log, lb_error *err);
 
-/* The last row of RUN/log.csv that is not beyond `step`, but for `steps` and `seconds_left`; *found false: there is none. */
+/* The last row of RUN/log.csv that is not beyond `step`, without `steps` and `seconds_left`; *found false: there is
+ * none. */
 lb_status lb_train_log_find(const char *run, uint64_t step, lb_train_row *out, bool *found, lb_error *err);
 
 #endif
