@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # What training does to quantization (arXiv:2510.06213), on a small scale: trains the runs, and has `lowbit robustness`
-# quantize their checkpoints.
-#   tools/robustness_study.sh TEXT HELD_OUT FOLDER [train|measure]
+# quantize their checkpoints: FOLDER/report.
+#   tools/robustness_study.sh TEXT HELD_OUT FOLDER [train]
 # Trunks have a constant learning rate; branches decay it to 0, linearly, over a fixed number of steps. One trunk has
 # branches at three places; others differ from it in learning rate, weight decay, schedule or seed. What is there already
 # is not made again, and a run that was interrupted goes on.
-#   STEPS of a trunk (6000)   TOKENS of a step (1024)   SEEDS (1 2 3)   THREADS (all)   LOWBIT (build/lowbit beside this folder)
+#   STEPS of a trunk (6000)   TOKENS of a step (1024)   SEEDS (1 2 3)   SCORED tokens (65536)   THREADS (all)
+#   LOWBIT (build/lowbit beside this folder)
 set -euo pipefail
 export LC_ALL=C
-[ $# -ge 3 ] || { sed -n '3,9s/^# *//p' "$0" >&2; exit 2; }
+[ $# -ge 3 ] || { sed -n '3,10s/^# *//p' "$0" >&2; exit 2; }
 text=$1 valid=$2 folder=$3 part=${4:-all}
 LOWBIT=${LOWBIT:-$(dirname "$0")/../build/lowbit}
 steps=${STEPS:-6000} tokens=${TOKENS:-1024} seeds=${SEEDS:-1 2 3}
@@ -66,3 +67,24 @@ for seed in $seeds; do                             # the spread over seeds
         --tokens $(((steps + decay) * tokens)) --seed "$seed" --save-every $((steps / 12))
     names+=(cosine)
 done
+[ "$part" != train ] || exit 0
+
+# Soups: branches of one trunk that saw other text on their way down, and their mean.
+from=$folder/base-s$first/step-$(printf %08d "$steps")
+soup=("$folder/base-s$first-decay$steps")
+for seed in 101 102; do
+    train "order-$seed" --from "$from" --schedule wsd --tokens $(((steps + decay) * tokens)) --seed "$seed" \
+        --decay "$(awk -v d="$decay" -v n="$((steps + decay))" 'BEGIN { printf "%.17g", d / n }')" --save-every "$decay"
+    names+=("order-$seed")
+    soup+=("$folder/order-$seed")
+done
+[ -d "$folder/soup" ] || "$LOWBIT" average "${soup[@]/%//step-$(printf %08d $((steps + decay)))}" -o "$folder/soup" >&2
+names+=(soup)
+
+# GPTQ as the paper has it. Averages: of ten checkpoints, a twelfth of a trunk.
+resume=()
+[ ! -f "$folder/report/results.json" ] || resume=(--resume)
+"$LOWBIT" robustness "${names[@]/#/$folder/}" -o "$folder/report" "${resume[@]}" "${threads[@]}" \
+    --text "$valid" --tokens "${SCORED:-65536}" --calib "$text" --samples 128 --seqlen 128 \
+    --format int3-g128,int4-g128 --order act --damp 0.05 --fit range --compensate 0 --refine 0 \
+    --every $((steps / 6)) --average "latest:10:$every"
