@@ -7,6 +7,7 @@
 #include "lowbit/generate.h"
 #include "lowbit/quantize.h"
 #include "lowbit/status.h"
+#include "lowbit/tasks.h"
 #include "lowbit/tokenizer.h"
 #include "lowbit/train.h"
 

@@ -22,6 +22,7 @@ int cmd_chat(int argc, char **argv);
 int cmd_robustness(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_study(int argc, char **argv);
+int cmd_tasks(int argc, char **argv);
 int cmd_train(int argc, char **argv);
 
 #endif

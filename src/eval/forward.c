@@ -10,13 +10,13 @@ enum { CHUNK_TOKENS = 2048 };
 lb_status lb_forward_open(const char *path, size_t ctx, const lb_kernels *kernels, lb_forward *out,
                           lb_error *err)
 {
-    lb_forward f = {.kernels = kernels, .ctx = ctx};
+    lb_forward f = {.kernels = kernels, .room = ctx < CHUNK_TOKENS ? CHUNK_TOKENS / ctx * ctx : ctx};
     lb_status st = LB_OK;
-    f.chunk_windows = ctx < CHUNK_TOKENS ? CHUNK_TOKENS / ctx : 1;
+    lb_forward_set_ctx(&f, ctx);
     LB_GO(lb_weights_open(path, &f.weights, err));
     LB_GO(lb_embedding_load(f.weights, &f.embedding, err));
     LB_GO(lb_rope_create(&f.weights->config, ctx, &f.rope, err));
-    LB_GO(lb_workspace_create(&f.weights->config, f.chunk_windows * ctx, &f.ws, err));
+    LB_GO(lb_workspace_create(&f.weights->config, f.room, &f.ws, err));
     *out = f;
     f = (lb_forward){0};
 done:
@@ -31,6 +31,12 @@ void lb_forward_close(lb_forward *forward)
     lb_workspace_free(&forward->ws);
     lb_weights_close(forward->weights);
     *forward = (lb_forward){0};
+}
+
+void lb_forward_set_ctx(lb_forward *forward, size_t ctx)
+{
+    forward->ctx = ctx;
+    forward->chunk_windows = forward->room / ctx;
 }
 
 static lb_status parse_fit(const char *name, lb_fit *out, lb_error *err)

@@ -15,13 +15,16 @@ typedef struct lb_forward {
     lb_workspace ws;
     const lb_kernels *kernels;
     size_t chunk_windows; /* windows that go through a block at a time */
-    size_t ctx;
+    size_t ctx, room; /* room: tokens of the workspace */
 } lb_forward;
 
 /* Opens the model at `path` for windows of ctx tokens. */
 lb_status lb_forward_open(const char *path, size_t ctx, const lb_kernels *kernels, lb_forward *out,
                           lb_error *err);
 void lb_forward_close(lb_forward *forward);
+
+/* From now on windows of ctx tokens, no more than it was opened for. */
+void lb_forward_set_ctx(lb_forward *forward, size_t ctx);
 
 /* How an opened model is run: as it is, or with layers rewritten and rounded as they are loaded. */
 typedef struct lb_way {
