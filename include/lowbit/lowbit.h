@@ -3,6 +3,7 @@
 #ifndef LOWBIT_LOWBIT_H
 #define LOWBIT_LOWBIT_H
 
+#include "lowbit/engine.h"
 #include "lowbit/eval.h"
 #include "lowbit/generate.h"
 #include "lowbit/quantize.h"
