@@ -7,6 +7,7 @@
 #include "lowbit/eval.h"
 #include "lowbit/generate.h"
 #include "lowbit/quantize.h"
+#include "lowbit/serve.h"
 #include "lowbit/status.h"
 #include "lowbit/tokenizer.h"
 #include "lowbit/train.h"
