@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Whether an Authorization header (may be NULL) is "Bearer KEY". How long it takes does not depend on where they differ. */
+/* Whether an Authorization header (may be NULL) is "Bearer KEY". The time it takes does not tell where they differ. */
 bool lb_access_key(const char *authorization, const char *key);
 
 /* Whether a Host header names this machine as such: a number, or localhost, with or without a port. A name that

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * What goes back to a client: JSON documents and events, in the shapes of OpenAI's API reference. Every function adds to
- * `out`; without memory out->failed is set. */
+ * What goes back to a client: JSON documents and events, in the shapes of OpenAI's API reference. Every function adds
+ * to `out`; without memory out->failed is set. */
 #ifndef LB_SERVE_API_REPLY_H
 #define LB_SERVE_API_REPLY_H
 

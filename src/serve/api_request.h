@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The body of a request, as OpenAI's API reference describes it (POST /v1/completions and /v1/chat/completions), out of
- * any bytes. What lowbit does not do is refused where it would change the answer, and passed over where it would not. */
+ * The body of a request, as OpenAI's API reference describes it (POST /v1/completions, /v1/chat/completions), out
+ * of any bytes. What lowbit does not do is refused where it would change the answer, and passed over where it would
+ * not. */
 #ifndef LB_SERVE_API_REQUEST_H
 #define LB_SERVE_API_REQUEST_H
 
