@@ -436,11 +436,11 @@ static lb_status start_on(lb_http *h, const struct addrinfo *address, lb_error *
     const lb_http_options *o = &h->options;
     const unsigned six = address->ai_family == AF_INET6 ? MHD_USE_IPv6 : 0;
     errno = 0;
-    h->daemon = MHD_start_daemon(
-        MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | six, (uint16_t)o->port, NULL, NULL,
-        on_request, h, MHD_OPTION_SOCK_ADDR, address->ai_addr, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)o->connections, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_END);
+    h->daemon = MHD_start_daemon(MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | six,
+                                 (uint16_t)o->port, NULL, NULL, on_request, h, MHD_OPTION_SOCK_ADDR,
+                                 address->ai_addr, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
+                                 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
+                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->connections, MHD_OPTION_END);
     if (!h->daemon)
         return lb_fail(err, LB_EIO, "cannot listen on %s, port %u: %s", o->host, o->port,
                        errno ? strerror(errno) : "libmicrohttpd does not start");
