@@ -26,6 +26,7 @@ lb_require(lb_dependencies libopenblas-openmp-dev openblas openblas-openmp openb
 lb_require(lb_dependencies libjansson-dev jansson)
 lb_require(lb_dependencies libpcre2-dev libpcre2-8)
 lb_require(lb_dependencies libutf8proc-dev libutf8proc utf8proc)
+lb_require(lb_dependencies libmicrohttpd-dev libmicrohttpd)
 target_link_libraries(lb_dependencies INTERFACE m)
 
 set(THREADS_PREFER_PTHREAD_FLAG ON)

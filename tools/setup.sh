@@ -37,7 +37,9 @@ find_missing() {
     want_module libjansson-dev jansson
     want_module libpcre2-dev libpcre2-8
     want_module libutf8proc-dev libutf8proc utf8proc
+    want_module libmicrohttpd-dev libmicrohttpd
     want_module libcmocka-dev cmocka
+    want_command curl curl
     local package
     for package; do
         case $package in

@@ -52,6 +52,19 @@ LB_API size_t lb_generator_context(const lb_generator *generator);
  * non-zero return ends the generation with LB_STOP_CALLER. */
 typedef int (*lb_generate_fn)(void *user, const char *text, size_t length);
 
+/* How probable a token was, in the model's own distribution: before penalty, temperature and filters. */
+typedef struct lb_token_score {
+    uint32_t id;
+    double logprob; /* natural logarithm */
+} lb_token_score;
+
+/* Gets each generated token but an end token, before the text that it makes certain. `top` [top_count]: the likeliest
+ * tokens there, the first the likeliest; valid during the call. */
+typedef void (*lb_generate_token_fn)(void *user, lb_token_score token, const lb_token_score *top,
+                                     size_t top_count);
+
+enum { LB_GENERATE_MOST_STOPS = 16, LB_GENERATE_MOST_STOP_BYTES = 1024, LB_GENERATE_MOST_TOP = 20 };
+
 typedef struct lb_generate_options {
     size_t struct_size;
     size_t max_tokens; /* 0: until the model ends, or the context is full */
@@ -66,6 +79,14 @@ typedef struct lb_generate_options {
     lb_generate_fn on_text;
     void *user;
     lb_progress progress; /* asked before every piece of work; its non-zero return cancels */
+    const char *const *stops; /* [stop_count] texts that end the answer before they would appear in it */
+    size_t stop_count; /* at most LB_GENERATE_MOST_STOPS, each of 1 to LB_GENERATE_MOST_STOP_BYTES bytes */
+    lb_generate_token_fn on_token; /* or NULL */
+    size_t top_scores; /* how many alternatives on_token gets, at most LB_GENERATE_MOST_TOP */
+    bool
+        continues_text; /* the answer goes on where the prompt's text ends: a space that it begins with is kept */
+    bool
+        forget; /* read the whole prompt, whatever is in memory: then no call before has a part in the bits */
 } lb_generate_options;
 
 LB_API void lb_generate_options_init(lb_generate_options *options);
@@ -74,7 +95,8 @@ typedef enum lb_stop {
     LB_STOP_LENGTH = 0, /* max_tokens were generated */
     LB_STOP_END = 1, /* the model said that it is done */
     LB_STOP_CONTEXT = 2, /* the context is full (only with max_tokens 0) */
-    LB_STOP_CALLER = 3 /* on_text asked to stop */
+    LB_STOP_CALLER = 3, /* on_text asked to stop */
+    LB_STOP_STRING = 4 /* one of options->stops came up */
 } lb_stop;
 
 typedef struct lb_generate_result {

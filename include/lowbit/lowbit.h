@@ -3,9 +3,11 @@
 #ifndef LOWBIT_LOWBIT_H
 #define LOWBIT_LOWBIT_H
 
+#include "lowbit/engine.h"
 #include "lowbit/eval.h"
 #include "lowbit/generate.h"
 #include "lowbit/quantize.h"
+#include "lowbit/serve.h"
 #include "lowbit/status.h"
 #include "lowbit/tasks.h"
 #include "lowbit/tokenizer.h"

@@ -58,6 +58,11 @@ LB_API lb_status lb_detokenizer_put(lb_detokenizer *stream, uint32_t id, const c
 LB_API lb_status lb_detokenizer_finish(lb_detokenizer *stream, const char **text, size_t *length,
                                        lb_error *err);
 
+/* The bytes that one token stands for inside a text, and the spelling of a special token: *bytes is valid until the
+ * next call, and need not be whole characters. Does not change what the stream holds. */
+LB_API lb_status lb_detokenizer_token(lb_detokenizer *stream, uint32_t id, const char **bytes, size_t *length,
+                                      lb_error *err);
+
 /* One turn of a conversation. role is "system", "user" or "assistant". */
 typedef struct lb_chat_turn {
     const char *role;

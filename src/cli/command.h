@@ -21,6 +21,7 @@ int cmd_quantize(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
 int cmd_robustness(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_serve(int argc, char **argv);
 int cmd_study(int argc, char **argv);
 int cmd_tasks(int argc, char **argv);
 int cmd_train(int argc, char **argv);

@@ -16,6 +16,7 @@ static const lb_command commands[] = {
     {"inspect", "what a model holds: tensors, sizes, bits per weight", cmd_inspect},
     {"run", "continues a text", cmd_run},
     {"chat", "a conversation, in the model's own chat template", cmd_chat},
+    {"serve", "answers OpenAI's clients over HTTP, with a small chat page", cmd_serve},
     {"train", "trains a small model from text", cmd_train},
     {"average", "the mean of checkpoints, weight by weight", cmd_average},
     {"robustness", "what training does to quantization: every checkpoint of a run, quantized",

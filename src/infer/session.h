@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * One sequence being generated: the keys and values of its past, and all scratch that a step needs, so
- * that decoding a token allocates nothing of its own. */
+ * One sequence (sequence.h) and a runner of its own (runner.h): what a bench or a test wants. */
 #ifndef LB_INFER_SESSION_H
 #define LB_INFER_SESSION_H
 
-#include "infer/resident.h"
+#include "infer/runner.h"
 
 typedef struct lb_session lb_session;
 

@@ -342,3 +342,18 @@ lb_status lb_detokenizer_finish(lb_detokenizer *stream, const char **text, size_
     stream->pending_length = 0;
     return give(stream, text, length, err);
 }
+
+lb_status lb_detokenizer_token(lb_detokenizer *stream, uint32_t id, const char **bytes, size_t *length,
+                               lb_error *err)
+{
+    const lb_tokenizer *tokenizer = stream->tokenizer;
+    const lb_token_text token = lb_tokenizer_text(tokenizer, id);
+    stream->out.length = 0;
+    if (token.data && tokenizer->added_by_id[id]) {
+        lb_text_add(&stream->out, token.data, token.length);
+    } else if (token.data) {
+        decode_token(&tokenizer->decoder, token, false, &stream->piece, &stream->spare);
+        lb_text_add(&stream->out, stream->piece.data, stream->piece.length);
+    }
+    return give(stream, bytes, length, err);
+}

@@ -346,6 +346,17 @@ static void times(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel
     kernels->qmat_times(&p, &view, y);
 }
 
+static void times_few(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, const lb_qvec *x,
+                      size_t index, size_t count, float *y, size_t stride)
+{
+    const lb_qmat_panel p = panel_at(matrix, panel);
+    lb_qvec_view views[LB_QMAT_FEW];
+    assert(count <= LB_QMAT_FEW);
+    for (size_t i = 0; i < count; i++)
+        views[i] = lb_qvec_codes(x, index + i);
+    kernels->qmat_times_few(&p, views, count, y, stride);
+}
+
 static bool takes_rows(const lb_qmat *matrix)
 {
     return !of(matrix)->first.blocked;
@@ -370,6 +381,7 @@ static const lb_qmat_kind panel_kind = {.panel_rows = LB_PANEL_ROWS,
                                         .bytes = bytes_of_panels,
                                         .set_encoded = set_encoded,
                                         .times = times,
+                                        .times_few = times_few,
                                         .takes_rows = takes_rows,
                                         .times_rows = times_rows,
                                         .dequantize = dequantize};

@@ -103,20 +103,35 @@ typedef struct product {
     float *y;
 } product;
 
+/* The last panel's rows, of which some are padding that y has no room for. */
+static void multiply_last(const product *p, size_t panel, size_t index, size_t count)
+{
+    const lb_qmat *matrix = p->matrix;
+    const size_t at = panel * matrix->kind->panel_rows;
+    float out[LB_QMAT_MOST_PANEL_ROWS];
+    for (size_t i = index; i < index + count; i++) {
+        matrix->kind->times(p->kernels, matrix, panel, p->x, i, out);
+        memcpy(p->y + i * matrix->rows + at, out, (matrix->rows - at) * sizeof *out);
+    }
+}
+
 static void multiply_panels(void *arg, size_t begin, size_t end)
 {
     const product *p = arg;
     const lb_qmat *matrix = p->matrix;
-    const size_t panel_rows = matrix->kind->panel_rows;
+    const size_t panel_rows = matrix->kind->panel_rows, count = p->x->count;
+    const size_t most = matrix->kind->times_few ? LB_QMAT_FEW : 1;
     /* A panel is read once from memory; the vectors after the first find it in a cache. */
     for (size_t panel = begin; panel < end; panel++) {
-        for (size_t i = 0; i < p->x->count; i++) {
-            float *y = p->y + i * matrix->rows + panel * panel_rows, last[LB_QMAT_MOST_PANEL_ROWS];
-            const size_t rows = matrix->rows - panel * panel_rows;
-            const bool whole = rows >= panel_rows;
-            matrix->kind->times(p->kernels, matrix, panel, p->x, i, whole ? y : last);
-            if (!whole)
-                memcpy(y, last, rows * sizeof *y);
+        for (size_t i = 0; i < count; i += most) {
+            const size_t n = count - i < most ? count - i : most;
+            float *y = p->y + i * matrix->rows + panel * panel_rows;
+            if (matrix->rows - panel * panel_rows < panel_rows)
+                multiply_last(p, panel, i, n);
+            else if (n == 1)
+                matrix->kind->times(p->kernels, matrix, panel, p->x, i, y);
+            else
+                matrix->kind->times_few(p->kernels, matrix, panel, p->x, i, n, y, matrix->rows);
         }
     }
 }

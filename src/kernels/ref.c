@@ -148,6 +148,13 @@ static void qmat_times(const lb_qmat_panel *panel, const lb_qvec_view *x, float 
         y[row] = panel->blocked ? row_of_blocks(panel, x, row) : row_of_groups(panel, x, row);
 }
 
+static void qmat_times_few(const lb_qmat_panel *panel, const lb_qvec_view *x, size_t count, float *y,
+                           size_t stride)
+{
+    for (size_t i = 0; i < count; i++)
+        qmat_times(panel, &x[i], y + i * stride);
+}
+
 static void qmat_dequantize(const lb_qmat_panel *panel, size_t first, size_t count, size_t cols, float *out)
 {
     for (size_t row = first; row < first + count; row++, out += cols) {
@@ -248,6 +255,7 @@ void lb_fill_ref(lb_kernels *table)
     *table = (lb_kernels){
         .level = LB_CPU_REF,
         .qmat_times = qmat_times,
+        .qmat_times_few = qmat_times_few,
         .qmat_times_rows = qmat_times_rows,
         .qmat_dequantize = qmat_dequantize,
         .qvec_encode = qvec_encode,

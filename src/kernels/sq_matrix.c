@@ -157,6 +157,18 @@ static void times(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel
     kernels->high_times(&high, &view, y);
 }
 
+static void times_few(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, const lb_qvec *x,
+                      size_t index, size_t count, float *y, size_t stride)
+{
+    const sq_matrix *m = of(matrix);
+    const lb_high_panel high = panel_at(m, panel);
+    m->low->kind->times_few(kernels, m->low, panel, x, index, count, y, stride);
+    for (size_t i = 0; i < count; i++) {
+        const lb_qvec_view view = lb_qvec_codes(x, index + i);
+        kernels->high_times(&high, &view, y + i * stride);
+    }
+}
+
 static void dequantize(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, size_t first,
                        size_t count, float *out)
 {
@@ -180,4 +192,5 @@ static const lb_qmat_kind sq_kind = {.panel_rows = LB_PANEL_ROWS,
                                      .bytes = bytes_of_sq,
                                      .set_encoded = set_encoded,
                                      .times = times,
+                                     .times_few = times_few,
                                      .dequantize = dequantize};

@@ -157,10 +157,11 @@ static void norm_tokens(const lb_stage_context *c, const float *x, const float *
     lb_parallel_for(tokens, ROWS_PER_CHUNK, norm_rows, &j);
 }
 
-/* Whether a stage's layers go through the decode kernels: a single token, and a few where that reads less. */
+/* Whether a stage's layers go through the decode kernels: a single token or several such, and a few where that reads
+ * less. */
 static bool decodes(const lb_stage_context *c, lb_stage stage, size_t tokens)
 {
-    bool quantized = false;
+    bool quantized = c->positions != NULL;
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
         quantized =
             quantized || (lb_block_linears[which].stage == stage && c->block->linear[which].quantized);
@@ -235,6 +236,17 @@ static lb_status prepare(const lb_stage_context *c, lb_stage stage, float *x, si
     return LB_OK;
 }
 
+/* A layer that no decode kernel takes. BLAS may add up a row in another order beside other rows. */
+static lb_status apply_in_floats(const lb_stage_context *c, const lb_linear *l, const float *x, size_t tokens,
+                                 float *out, lb_error *err)
+{
+    if (!c->positions)
+        return lb_linear_apply(c->kernels, l, x, tokens, out, err);
+    for (size_t t = 0; t < tokens; t++)
+        LB_TRY(lb_linear_apply(c->kernels, l, x + t * l->cols, 1, out + t * l->rows, err));
+    return LB_OK;
+}
+
 /* Layers of a few tokens: a rounded input has codes, which integer layers multiply as they are. */
 static lb_status decode_linears(const lb_stage_context *c, unsigned first, unsigned last, float *x,
                                 size_t tokens, float *const *outs, lb_error *err)
@@ -253,8 +265,8 @@ static lb_status decode_linears(const lb_stage_context *c, unsigned first, unsig
     for (unsigned which = first; which <= last; which++) {
         const lb_linear *l = &linears[which];
         const bool exact = !rounds || (are_set && l->quantized && lb_qmat_takes(l->quantized, vectors));
-        if (l->quantized ? !exact : tokens > 1) {
-            LB_TRY(lb_linear_apply(c->kernels, l, x, tokens, outs[which - first], err));
+        if (l->quantized ? !exact : tokens > 1 && !c->positions) {
+            LB_TRY(apply_in_floats(c, l, x, tokens, outs[which - first], err));
         } else {
             lb_linear_decode(c->kernels, l, x, tokens, vectors, are_set, outs[which - first]);
             are_set = are_set || l->quantized;
@@ -280,7 +292,7 @@ static lb_status multiply_rows(const lb_stage_context *c, const lb_row_parts *pa
         if (!cast)
             LB_TRY(lb_cast_act(c->kernels, &c->inputs->act, x, tokens, cols, err));
         cast = true;
-        LB_TRY(lb_linear_apply(c->kernels, &linears[which], x, tokens, outs[which - first], err));
+        LB_TRY(apply_in_floats(c, &linears[which], x, tokens, outs[which - first], err));
     }
     return LB_OK;
 }
@@ -330,7 +342,8 @@ static void rotate_rows(void *arg, size_t begin, size_t end)
             norm_heads(j, block->q_norm, config->heads, ws->raw_q ? ws->raw_q + q_at : q, q);
             norm_heads(j, block->k_norm, config->kv_heads, ws->raw_k ? ws->raw_k + k_at : k, k);
         }
-        const size_t position = j->first_position + t % j->sequence_tokens;
+        const size_t position =
+            j->c->positions ? j->c->positions[t] : j->first_position + t % j->sequence_tokens;
         lb_rope_rotate(j->c->rope, position, config->heads, q);
         lb_rope_rotate(j->c->rope, position, config->kv_heads, k);
     }

@@ -61,6 +61,9 @@ typedef struct lb_stage_context {
     const lb_block *block;
     const lb_inputs *inputs; /* what linear layers see of their inputs; NULL: all, as it is */
     lb_workspace *ws;
+    /* Where each of up to LB_DECODE_TOKENS tokens stands in a sequence of its own: a token is then computed as if it
+     * were alone, and yet all of them in one pass over the weights. NULL: neighbours in their sequences. */
+    const size_t *positions;
     const lb_low_bit *low_bit; /* training: layers of float32 multiply rounded numbers; inputs is NULL then */
 } lb_stage_context;
 
@@ -71,7 +74,7 @@ typedef struct lb_stage_context {
  * x [tokens, hidden] -> ws->h, the input of q, k and v. */
 lb_status lb_block_attention_input(const lb_stage_context *c, const float *x, size_t tokens, lb_error *err);
 /* ws->h -> ws->q, and keys and values of the new tokens into k and v [tokens, kv_heads * head_dim]
- * (rotated; token t has position first_position + t % sequence_tokens). */
+ * (rotated; token t has position first_position + t % sequence_tokens, or c->positions[t]). */
 lb_status lb_block_project(const lb_stage_context *c, size_t tokens, size_t sequence_tokens,
                            size_t first_position, float *k, float *v, lb_error *err);
 /* What attention put into ws->a made the input of o. */

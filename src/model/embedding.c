@@ -61,8 +61,9 @@ lb_status lb_embedding_logits(const lb_kernels *kernels, const lb_embedding *e, 
 }
 
 void lb_embedding_logits_decode(const lb_kernels *kernels, const lb_embedding *e, const float *x,
-                                float *scratch, lb_qvec *vector, float *logits)
+                                size_t tokens, float *scratch, lb_qvec *vectors, float *logits)
 {
-    kernels->rms_norm(x, e->norm, e->hidden, (float)e->norm_eps, scratch);
-    lb_linear_decode(kernels, &e->head, scratch, 1, vector, false, logits);
+    for (size_t t = 0; t < tokens; t++)
+        kernels->rms_norm(x + t * e->hidden, e->norm, e->hidden, (float)e->norm_eps, scratch + t * e->hidden);
+    lb_linear_decode(kernels, &e->head, scratch, tokens, vectors, false, logits);
 }

@@ -24,8 +24,8 @@ lb_status lb_embedding_look_up(const lb_kernels *kernels, const lb_embedding *em
 lb_status lb_embedding_logits(const lb_kernels *kernels, const lb_embedding *embedding, const float *x,
                               size_t tokens, float *scratch, float *logits, lb_error *err);
 
-/* One token through the decode kernels; scratch [hidden]. */
+/* The same for up to LB_DECODE_TOKENS tokens (block.h) through the decode kernels, each as if it were alone. */
 void lb_embedding_logits_decode(const lb_kernels *kernels, const lb_embedding *embedding, const float *x,
-                                float *scratch, lb_qvec *vector, float *logits);
+                                size_t tokens, float *scratch, lb_qvec *vectors, float *logits);
 
 #endif

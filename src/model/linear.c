@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "model/linear.h"
 
-#include <assert.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -253,8 +252,7 @@ void lb_linear_decode(const lb_kernels *kernels, const lb_linear *linear, const 
             lb_qvec_set(kernels, vectors, x, tokens, linear->cols);
         lb_qmat_times(kernels, linear->quantized, vectors, y);
     } else {
-        assert(tokens == 1);
-        lb_dense_times(kernels, linear->type, linear->dense, linear->rows, linear->cols, x, y);
+        lb_dense_times_few(kernels, linear->type, linear->dense, linear->rows, linear->cols, x, tokens, y);
     }
     add_bias(linear, tokens, y);
 }

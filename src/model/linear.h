@@ -44,7 +44,7 @@ lb_status lb_linear_build(const lb_format *format, size_t rows, size_t cols, con
 lb_status lb_linear_apply(const lb_kernels *kernels, const lb_linear *linear, const float *x, size_t tokens,
                           float *y, lb_error *err);
 
-/* A few tokens of a quantized layer, or one of any. `vectors` is scratch for as many of at least cols entries, used by
+/* A few tokens, each as if it were alone. `vectors` is scratch for as many of at least cols entries, used by
  * quantized layers only; when `vectors_are_set` they already hold x, so that layers that share an input quantize
  * it once. A quantized layer sees x rounded to 8 bits, or 10 (kernels/qmat.h). */
 void lb_linear_decode(const lb_kernels *kernels, const lb_linear *linear, const float *x, size_t tokens,

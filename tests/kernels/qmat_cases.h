@@ -185,6 +185,39 @@ static inline void check_bits(const char *what, const qmat_case *q, size_t at, f
 enum { GUARDS = 16 };
 static const float GUARD = -12345.0f;
 
+/* Seven vectors at once: each gets the bits that it gets alone. */
+static inline void check_few(const qmat_case *q, const lb_kernels *kernels)
+{
+    enum { FEW = 7 };
+    lb_rng rng;
+    lb_qvec *all, *one;
+    lb_rng_seed(&rng, q->rows * 1000 + q->cols);
+    float *x = lb_alloc(FEW * q->cols, sizeof *x), *y = lb_alloc(FEW * q->rows + GUARDS, sizeof *y),
+          *alone = lb_alloc(q->rows, sizeof *alone);
+    assert_true(x && y && alone);
+    for (size_t i = 0; i < FEW * q->cols; i++)
+        x[i] = (float)lb_rng_normal(&rng);
+    for (size_t i = 0; i < GUARDS; i++)
+        y[FEW * q->rows + i] = GUARD;
+    assert_int_equal(lb_qvec_create(FEW, q->cols, &all, NULL), LB_OK);
+    assert_int_equal(lb_qvec_create(1, q->cols, &one, NULL), LB_OK);
+    lb_qvec_set(kernels, all, x, FEW, q->cols);
+    lb_qmat_times(kernels, q->matrix, all, y);
+    for (size_t i = 0; i < FEW; i++) {
+        lb_qvec_set(kernels, one, x + i * q->cols, 1, q->cols);
+        lb_qmat_times(kernels, q->matrix, one, alone);
+        for (size_t r = 0; r < q->rows; r++)
+            check_bits("one of seven vectors", q, r, y[i * q->rows + r], alone[r]);
+    }
+    for (size_t i = 0; i < GUARDS; i++)
+        assert_true(y[FEW * q->rows + i] == GUARD);
+    lb_qvec_destroy(all);
+    lb_qvec_destroy(one);
+    lb_free(x);
+    lb_free(y);
+    lb_free(alone);
+}
+
 /* y = W x by `kernels`, against both versions above; nothing may be written after the last row. */
 static inline void check_times(const qmat_case *q, const lb_kernels *kernels)
 {
@@ -202,6 +235,8 @@ static inline void check_times(const qmat_case *q, const lb_kernels *kernels)
     for (size_t i = q->rows; i < q->rows + GUARDS; i++)
         check_bits("guard after the product", q, i, y[i], GUARD);
     lb_free(y);
+    if (q->rows * q->cols <= 1 << 14)
+        check_few(q, kernels);
 }
 
 /* Rows [first, first + count) as floats. */

@@ -348,6 +348,7 @@ static void qvec_encode(const float *x, size_t blocks, int8_t *codes, float *sca
 void lb_fill_qmat_avx2(lb_kernels *table)
 {
     table->qmat_times = qmat_times;
+    table->qmat_times_few = qmat_times_few;
     table->qmat_times_rows = qmat_times_rows;
     table->qmat_dequantize = qmat_dequantize;
     table->qvec_encode = qvec_encode;

@@ -43,5 +43,6 @@ LB_INLINE ints counted(const counter *c)
 void lb_fill_qmat_avx512(lb_kernels *table)
 {
     table->qmat_times = qmat_times;
+    table->qmat_times_few = qmat_times_few;
     table->qmat_times_rows = qmat_times_rows;
 }

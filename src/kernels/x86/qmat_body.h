@@ -276,6 +276,139 @@ static void NAMED(times_)(const lb_qmat_panel *panel, const lb_qvec_view *x, flo
 #endif
 }
 
+/* One quad of a block times the activations of each of some vectors. */
+#define FEW_COUNT(q) \
+    do { \
+        const ints line = CODES(q); \
+        count(&c0, line, x[0].codes + at + (q)*4, WIDTH, (q), 8); \
+        count(&c1, line, x[1].codes + at + (q)*4, WIDTH, (q), 8); \
+        if (vectors > 2) { \
+            count(&c2, line, x[2].codes + at + (q)*4, WIDTH, (q), 8); \
+            count(&c3, line, x[3].codes + at + (q)*4, WIDTH, (q), 8); \
+        } \
+    } while (0)
+
+/* block_sum_ for 2 vectors or FEW_TILE of them, which share what is unpacked. */
+LB_INLINE void NAMED(few_sums_)(const uint8_t *block, const lb_qvec_view *x, size_t at, const size_t vectors,
+                                ints *sums)
+{
+    counter c0, c1, c2, c3;
+    FEW_COUNT(0);
+    FEW_COUNT(1);
+    FEW_COUNT(2);
+    FEW_COUNT(3);
+    FEW_COUNT(4);
+    FEW_COUNT(5);
+    FEW_COUNT(6);
+    FEW_COUNT(7);
+    sums[0] = counted(&c0);
+    sums[1] = counted(&c1);
+    if (vectors > 2) {
+        sums[2] = counted(&c2);
+        sums[3] = counted(&c3);
+    }
+}
+#undef FEW_COUNT
+
+LB_INLINE void NAMED(few_prefetch_)(const uint8_t *block)
+{
+    for (size_t line = 0; line < BITS * LB_LINE_BYTES; line += LB_LINE_BYTES)
+        _mm_prefetch((const char *)block + PREFETCH_BYTES + line, _MM_HINT_T0);
+}
+
+#ifndef E2M1
+/* groups_ for vectors that are not cut into halves. */
+LB_INLINE void NAMED(few_groups_)(const lb_qmat_panel *panel, const lb_qvec_view *x, const size_t vectors,
+                                  float *y, size_t stride)
+{
+    const uint8_t *block = panel->codes, *zeros = panel->zeros;
+    const uint16_t *scales = panel->scales;
+    floats zero = FLOATS_ALL(panel->zero), totals[FEW_TILE];
+    for (size_t v = 0; v < vectors; v++)
+        totals[v] = FLOATS_ZERO();
+    for (size_t first = 0; first < panel->col_blocks; first += panel->group_blocks) {
+        const size_t left = panel->col_blocks - first;
+        const size_t end = first + (left < panel->group_blocks ? left : panel->group_blocks);
+        floats sums[FEW_TILE];
+        float x_sums[FEW_TILE] = {0.0f};
+        for (size_t v = 0; v < vectors; v++)
+            sums[v] = FLOATS_ZERO();
+        for (size_t b = first; b < end; b++, block += BITS * LB_LINE_BYTES) {
+            ints dots[FEW_TILE];
+            NAMED(few_prefetch_)(block);
+            NAMED(few_sums_)(block, x, b * LB_PANEL_COLS, vectors, dots);
+            for (size_t v = 0; v < vectors; v++) {
+                sums[v] = FLOATS_ADD(sums[v], FLOATS_MUL(to_floats(dots[v]), FLOATS_ALL(x[v].scales[2 * b])));
+                x_sums[v] += x[v].sums[b];
+            }
+        }
+        if (zeros) {
+            zero = zeros_load(zeros);
+            zeros += LB_PANEL_ROWS;
+        }
+        const floats scale = scales_load(scales);
+        scales += LB_PANEL_ROWS;
+        for (size_t v = 0; v < vectors; v++) {
+            const floats centred = FLOATS_SUB(sums[v], FLOATS_MUL(zero, FLOATS_ALL(x_sums[v])));
+            totals[v] = FLOATS_ADD(totals[v], FLOATS_MUL(scale, centred));
+        }
+    }
+    for (size_t v = 0; v < vectors; v++)
+        floats_store(y + v * stride, totals[v]);
+}
+#endif
+
+#ifdef BLOCKS
+/* And blocks_. */
+LB_INLINE void NAMED(few_blocks_)(const lb_qmat_panel *panel, const lb_qvec_view *x, const size_t vectors,
+                                  float *y, size_t stride)
+{
+    const uint8_t *block = panel->codes;
+    const int32_t zero = (int32_t)panel->zero;
+    floats totals[FEW_TILE];
+    for (size_t v = 0; v < vectors; v++)
+        totals[v] = FLOATS_ZERO();
+    for (size_t b = 0; b < panel->col_blocks; b++, block += BITS * LB_LINE_BYTES) {
+        ints dots[FEW_TILE];
+        NAMED(few_prefetch_)(block);
+        NAMED(few_sums_)(block, x, b * LB_PANEL_COLS, vectors, dots);
+        const floats scale = block_scales(panel, b);
+        for (size_t v = 0; v < vectors; v++) {
+            const int32_t code_sum = x[v].code_sums[2 * b] + x[v].code_sums[2 * b + 1];
+            floats dot = to_floats(less(dots[v], zero * code_sum));
+            dot = FLOATS_MUL(dot, FLOATS_ALL(x[v].scales[2 * b]));
+            totals[v] = FLOATS_ADD(totals[v], FLOATS_MUL(scale, dot));
+        }
+    }
+    for (size_t v = 0; v < vectors; v++)
+        floats_store(y + v * stride, totals[v]);
+}
+#endif
+
+LB_INLINE void NAMED(few_of_)(const lb_qmat_panel *panel, const lb_qvec_view *x, const size_t vectors,
+                              float *y, size_t stride)
+{
+#ifdef BLOCKS
+    if (panel->blocked) {
+        NAMED(few_blocks_)(panel, x, vectors, y, stride);
+        return;
+    }
+#endif
+#ifndef E2M1
+    NAMED(few_groups_)(panel, x, vectors, y, stride);
+#endif
+}
+
+/* FEW_TILE vectors, or 2. */
+static void NAMED(few_)(const lb_qmat_panel *panel, const lb_qvec_view *x, size_t vectors, float *y,
+                        size_t stride)
+{
+    if (vectors == FEW_TILE)
+        NAMED(few_of_)(panel, x, FEW_TILE, y, stride);
+    else
+        NAMED(few_of_)(panel, x, 2, y, stride);
+}
+
 #undef JOIN_
 #undef JOIN
 #undef NAMED
