@@ -20,9 +20,12 @@ typedef struct lb_export_options {
     const char *model;
     const char *output; /* gguf: a file; all others: a folder; neither may be there */
     const char *kind; /* one of lb_export_kinds() */
-    const char *dtype; /* of tensors without codes: "f32", "f16", "bf16", for gguf also "q8_0"; NULL: as stored */
+    const char
+        *dtype; /* of tensors without codes: "f32", "f16", "bf16", for gguf also "q8_0"; NULL: as stored */
     bool dequantize; /* layers that the kind cannot hold exactly are written as floats instead of refused */
-    bool zeros_as_stored; /* gptq: checkpoint_format "gptq_v2", whose zero points are stored as they are */
+    bool
+        zeros_v2; /* gptq: checkpoint_format "gptq_v2", whose zero points are stored as they are, not less one */
+    bool naive; /* compressed-tensors: 8-bit layers one integer a byte, not packed */
     lb_progress progress;
 } lb_export_options;
 

@@ -60,12 +60,13 @@ static lb_status type_of_integers(const lb_weight *w, lb_dtype *out, lb_error *e
     survey s;
     if (group % BLOCK != 0 || w->cols % BLOCK != 0)
         return lb_fail(err, LB_EUNSUPPORTED,
-                       "%s is %s of %zu columns, and GGUF's blocks hold 32 whose scale is one", w->name, f->name,
-                       w->cols);
+                       "%s is %s of %zu columns, and GGUF's blocks hold 32 whose scale is one", w->name,
+                       f->name, w->cols);
     LB_TRY(look_at_all(w, &s, err));
     if (!s.scales_fit)
-        return lb_fail(err, LB_EUNSUPPORTED, "%s is %s, some of whose scales are no f16, which GGUF's blocks need",
-                       w->name, f->name);
+        return lb_fail(err, LB_EUNSUPPORTED,
+                       "%s is %s, some of whose scales are no f16, which GGUF's blocks need", w->name,
+                       f->name);
     const bool asymmetric = f->ops == &lb_int_format && !f->symmetric;
     if (asymmetric && f->bits == 4 && s.minima_fit)
         *out = LB_DTYPE_Q4_1;
@@ -76,8 +77,10 @@ static lb_status type_of_integers(const lb_weight *w, lb_dtype *out, lb_error *e
     else if (s.low >= -128 && s.high <= 127)
         *out = LB_DTYPE_Q8_0;
     else
-        return lb_fail(err, LB_EUNSUPPORTED, "%s is %s with integers from %d to %d, and GGUF's widest block holds "
-                       "-128 to 127", w->name, f->name, s.low, s.high);
+        return lb_fail(err, LB_EUNSUPPORTED,
+                       "%s is %s with integers from %d to %d, and GGUF's widest block holds "
+                       "-128 to 127",
+                       w->name, f->name, s.low, s.high);
     return LB_OK;
 }
 
@@ -90,8 +93,8 @@ lb_status lb_gguf_type_for(const lb_weight *weight, lb_dtype *out, lb_error *err
     if (!order)
         return lb_fail(err, LB_EUNSUPPORTED, "%s is %s, of which GGUF has no type", weight->name, f->name);
     if (weight->cols % order->elems != 0)
-        return lb_fail(err, LB_EUNSUPPORTED, "%s has %zu columns, and a block of GGUF's %s holds %zu", weight->name,
-                       weight->cols, order->name, order->elems);
+        return lb_fail(err, LB_EUNSUPPORTED, "%s has %zu columns, and a block of GGUF's %s holds %zu",
+                       weight->name, weight->cols, order->name, order->elems);
     *out = order == &lb_gguf_mxfp4 ? LB_DTYPE_MXFP4 : LB_DTYPE_NVFP4;
     return LB_OK;
 }

@@ -31,8 +31,8 @@ static lb_status no_memory(const vocabulary *v, lb_error *err)
 static lb_status refuse(const vocabulary *v, const char *what, lb_error *err)
 {
     return lb_fail(err, LB_EUNSUPPORTED,
-                   "%s: its tokenizer has %s, for which GGUF has no words; --to safetensors keeps it", v->where,
-                   what);
+                   "%s: its tokenizer has %s, for which GGUF has no words; --to safetensors keeps it",
+                   v->where, what);
 }
 
 /* ---- Tokens ------------------------------------------------------------------------------------------ */
@@ -274,7 +274,8 @@ static bool note_metaspace(const json_t *step, piece_settings *out)
     if (!type || strcmp(type, "Metaspace") != 0 || !marker || strcmp(marker, MARKER) != 0 ||
         json_is_true(json_object_get(step, "split")))
         return false;
-    out->prefix = scheme ? strcmp(scheme, "never") != 0 : !json_is_false(json_object_get(step, "add_prefix_space"));
+    out->prefix =
+        scheme ? strcmp(scheme, "never") != 0 : !json_is_false(json_object_get(step, "add_prefix_space"));
     return true;
 }
 
@@ -366,7 +367,8 @@ static void put_common(const vocabulary *v, lb_gguf_keys *keys)
     lb_gguf_put_bool(keys, "tokenizer.ggml.add_bos_token", lb_tokenizer_adds_bos(v->opened));
     lb_gguf_put_bool(keys, "tokenizer.ggml.add_eos_token", false);
     if (json_string_length(chat) > 0)
-        lb_gguf_put_string(keys, "tokenizer.chat_template", json_string_value(chat), json_string_length(chat));
+        lb_gguf_put_string(keys, "tokenizer.chat_template", json_string_value(chat),
+                           json_string_length(chat));
 }
 
 static bool has_byte_level(const json_t *step)

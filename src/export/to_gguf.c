@@ -156,8 +156,10 @@ static lb_status plan_item(gguf_job *job, const lb_export_item *item, lb_dtype a
     if (coded) {
         exact = lb_gguf_type_for(w, &dtype, &why) == LB_OK;
         if (!exact && !job->options->dequantize)
-            return lb_fail(err, why.status, "%s; --dequantize writes such layers as floats, and --to safetensors "
-                           "everything", why.msg);
+            return lb_fail(err, why.status,
+                           "%s; --dequantize writes such layers as floats, and --to safetensors "
+                           "everything",
+                           why.msg);
         job->result->layers += exact;
         job->result->dequantized += !exact;
     }
@@ -268,8 +270,8 @@ static lb_status make_row(const lb_weight *w, size_t index, lb_dtype dtype, lb_e
     return LB_OK;
 }
 
-static lb_status put_matrix(const gguf_job *job, const lb_export_item *item, lb_dtype dtype, lb_writer *writer,
-                            lb_error *err)
+static lb_status put_matrix(const gguf_job *job, const lb_export_item *item, lb_dtype dtype,
+                            lb_writer *writer, lb_error *err)
 {
     const lb_weight *w = &item->weight;
     const size_t bytes = w->cols / lb_dtype_block_elems(dtype) * lb_dtype_block_bytes(dtype);
@@ -305,8 +307,9 @@ static lb_status put_body(void *user, size_t index, lb_writer *writer, lb_error 
     const lb_export_item *item = job->items[index];
     LB_TRY(lb_progress_tell(&job->options->progress, "writing", index, job->count, err));
     if (!item)
-        return index == 0 && job->factors ? put_numbers(job->factors, job->tensors[index].shape[0], writer, err)
-                                          : put_numbers(&job->numbers[index], 1, writer, err);
+        return index == 0 && job->factors
+                   ? put_numbers(job->factors, job->tensors[index].shape[0], writer, err)
+                   : put_numbers(&job->numbers[index], 1, writer, err);
     return item->matrix ? put_matrix(job, item, job->tensors[index].dtype, writer, err)
                         : put_vector(job, item, writer, err);
 }
@@ -314,10 +317,8 @@ static lb_status put_body(void *user, size_t index, lb_writer *writer, lb_error 
 lb_status lb_export_gguf(const lb_weights *weights, const lb_export_options *options,
                          lb_export_result *result, lb_error *err)
 {
-    gguf_job job = {.weights = weights,
-                    .options = options,
-                    .result = result,
-                    .arch = architecture_of(&weights->config)};
+    gguf_job job = {
+        .weights = weights, .options = options, .result = result, .arch = architecture_of(&weights->config)};
     lb_gguf_keys keys = {0};
     lb_mapping written;
     lb_status st;
