@@ -9,6 +9,7 @@
 #include "base/half.h"
 #include "formats/element.h"
 #include "formats/int.h"
+#include "model/foreign.h"
 
 /* ---- The list ---------------------------------------------------------------------------------------- */
 
@@ -18,6 +19,8 @@ static lb_status add(const lb_weights *weights, lb_export_list *list, const char
     lb_export_item *item = &list->items[list->count];
     *item = (lb_export_item){.matrix = matrix, .which = LB_BLOCK_LINEARS};
     LB_TRY(lb_weights_find(weights, name, rows, cols, &item->weight, err));
+    if (matrix)
+        LB_TRY(lb_foreign_from_gguf(&item->weight, err));
     list->count++;
     return LB_OK;
 }
