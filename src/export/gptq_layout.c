@@ -55,6 +55,7 @@ lb_status lb_gptq_plan(lb_folder *folder, const lb_export_item *item,
     if (w->cols % 32 != 0 || w->rows % 32 != 0)
         return lb_fail(err, LB_EUNSUPPORTED, "%s is %zu x %zu, and %s packs multiples of 32", w->name,
                        w->rows, w->cols, layout->tool);
+    LB_TRY(lb_int_check_scales(w, err));
     if (layout->zeros_minus_one && !scheme.symmetric)
         LB_TRY(check_zeros(w, err));
     const size_t groups = lb_format_groups(&w->format, w->cols), bits = scheme.bits;

@@ -9,8 +9,8 @@ lb_status lb_int_scheme_of(const lb_weight *weight, const char *kind, lb_int_sch
 {
     const lb_format *f = &weight->format;
     if (!lb_export_is_integer(f))
-        return lb_fail(err, LB_EUNSUPPORTED, "%s is %s, and %s holds integers with scales only", weight->name,
-                       f->name, kind);
+        return lb_fail(err, LB_EUNSUPPORTED, "%s is %s, and %s holds integers with scales only%s", weight->name,
+                       f->name, kind, f->element ? "; --to compressed-tensors or gguf may hold it" : "");
     *out = (lb_int_scheme){
         .bits = f->bits, .group = f->group, .symmetric = f->ops != &lb_int_format || f->symmetric};
     return LB_OK;
@@ -24,15 +24,38 @@ void lb_int_layer_free(lb_int_layer *layer)
     *layer = (lb_int_layer){0};
 }
 
-static lb_status take_row(const lb_weight *w, const lb_export_row *row, size_t index, int shift,
-                          lb_int_layer *to, lb_error *err)
+static lb_status scale_to_half(const lb_weight *w, const lb_export_row *row, size_t index, size_t g,
+                               uint16_t *out, lb_error *err)
+{
+    *out = lb_f16_from_float(row->scales[g]);
+    if (lb_f16_to_float(*out) == row->scales[g])
+        return LB_OK;
+    return lb_fail(err, LB_EUNSUPPORTED, "%s is %s, and the scale %g at row %zu is no f16", w->name, w->format.name,
+                   (double)row->scales[g], index);
+}
+
+lb_status lb_int_check_scales(const lb_weight *weight, lb_error *err)
+{
+    lb_export_row row;
+    uint16_t half;
+    if (weight->format.ops == &lb_int_format)
+        return LB_OK; /* they are, by definition */
+    LB_TRY(lb_export_row_make(weight, &row, err));
+    lb_status st = LB_OK;
+    for (size_t i = 0; st == LB_OK && i < weight->rows; i++) {
+        st = lb_export_row_read(weight, i, &row, err);
+        for (size_t g = 0; st == LB_OK && g < lb_format_groups(&weight->format, weight->cols); g++)
+            st = scale_to_half(weight, &row, i, g, &half, err);
+    }
+    lb_export_row_free(&row);
+    return st;
+}
+
+static lb_status take_row(const lb_weight *w, const lb_export_row *row, size_t index, int shift, lb_int_layer *to,
+                          lb_error *err)
 {
     for (size_t g = 0; g < to->groups; g++) {
-        const uint16_t half = lb_f16_from_float(row->scales[g]);
-        if (lb_f16_to_float(half) != row->scales[g])
-            return lb_fail(err, LB_EUNSUPPORTED, "%s is %s, and the scale %g at row %zu is no f16", w->name,
-                           w->format.name, (double)row->scales[g], index);
-        to->scales[index * to->groups + g] = half;
+        LB_TRY(scale_to_half(w, row, index, g, &to->scales[index * to->groups + g], err));
         to->zeros[index * to->groups + g] = (uint8_t)(row->zeros[g] + shift);
     }
     for (size_t k = 0; k < w->cols; k++)

@@ -24,6 +24,9 @@ typedef struct lb_int_scheme {
 /* The scheme of a format; LB_EUNSUPPORTED where it is none of integers. `kind` is for the message. */
 lb_status lb_int_scheme_of(const lb_weight *weight, const char *kind, lb_int_scheme *out, lb_error *err);
 
+/* Whether its scales are f16, as all of these tools have them: LB_EUNSUPPORTED where one is not. */
+lb_status lb_int_check_scales(const lb_weight *weight, lb_error *err);
+
 /* Codes in `bits` bits (at least those of the format; zeros of symmetric formats move along). LB_EUNSUPPORTED where a
  * scale is no f16. lb_int_layer_free. */
 lb_status lb_int_layer_read(const lb_weight *weight, unsigned bits, lb_int_layer *out, lb_error *err);

@@ -46,6 +46,7 @@ static lb_status plan(lb_folder *folder, const lb_export_item *item, lb_tensor_o
                        "%s has groups of %zu, others of %zu, and AWQ has one size for all "
                        "layers; --to gptq has several",
                        w->name, group, s->group);
+    LB_TRY(lb_int_check_scales(w, err));
     s->symmetric = (!s->known || s->symmetric) && scheme.symmetric;
     s->group = scheme.group;
     s->known = true;

@@ -100,6 +100,7 @@ static lb_status plan(lb_folder *folder, const lb_export_item *item, lb_tensor_o
             w->name, w->cols, group);
     *count = 0;
     if (kind == PACKED || kind == NAIVE) {
+        LB_TRY(lb_int_check_scales(w, err));
         plan_integers(w, kind, parts, count);
         return LB_OK;
     }
