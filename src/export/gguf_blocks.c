@@ -60,8 +60,8 @@ static lb_status type_of_integers(const lb_weight *w, lb_dtype *out, lb_error *e
     survey s;
     if (group % BLOCK != 0 || w->cols % BLOCK != 0)
         return lb_fail(err, LB_EUNSUPPORTED,
-                       "%s is %s of %zu columns, and GGUF's blocks hold 32 whose scale is one", w->name,
-                       f->name, w->cols);
+                       "%s has %zu columns of %s in groups of %zu, and GGUF's blocks are 32 numbers with one scale",
+                       w->name, w->cols, f->name, group);
     LB_TRY(look_at_all(w, &s, err));
     if (!s.scales_fit)
         return lb_fail(err, LB_EUNSUPPORTED,

@@ -23,6 +23,19 @@ static lb_status read_group(lb_weights *weights, const json_t *config, lb_error 
     return lb_json_size(config, "group_size", 1, 1 << 20, 0, path, &weights->foreign_group, err);
 }
 
+/* compressed-tensors has groups of layers, each with its own size; that of a layer follows from its scales, but for
+ * whether a group as wide as a row is called a row. */
+static lb_status read_first_group(lb_weights *weights, const json_t *config, lb_error *err)
+{
+    json_t *groups = json_object_get(config, "config_groups"), *group;
+    const char *name;
+    json_object_foreach(groups, name, group)
+    {
+        return read_group(weights, json_object_get(group, "weights"), err);
+    }
+    return LB_OK;
+}
+
 /* AutoRound writes the layouts of three others. */
 static lb_status read_auto_round(lb_weights *weights, const json_t *config, lb_error *err)
 {
@@ -41,7 +54,7 @@ lb_status lb_foreign_open(lb_weights *weights, const json_t *config, const char 
     const char *path = weights->checkpoint.path, *version;
     if (strcmp(method, "compressed-tensors") == 0) {
         weights->foreign = LB_FOREIGN_COMPRESSED;
-        return LB_OK;
+        return read_first_group(weights, config, err);
     }
     if (strcmp(method, "auto-round") == 0 || strcmp(method, "intel/auto-round") == 0) {
         LB_TRY(read_auto_round(weights, config, err));
@@ -294,7 +307,7 @@ static lb_status choose_format(const lb_weights *weights, lb_weight *w, lb_error
     survey s;
     LB_TRY(check_order(weights, w, err));
     LB_TRY(look(weights, w, &s, err));
-    if (f->group < w->cols)
+    if (f->group < w->cols || f->group == weights->foreign_group)
         snprintf(size, sizeof size, "g%zu", f->group);
     snprintf(name, sizeof name, "int%u-%s%s", f->bits, size, s.symmetric ? "" : "-asym");
     const bool fits = s.scales_fit && !f->order && (s.symmetric || (s.zeros_fit && s.not_negative));
