@@ -62,8 +62,8 @@ breach_lines() {
 # ---- Includes point only down ------------------------------------------------------------------------
 grep -E '^(src|include)/[^:]*:[0-9]+: *# *include *"' "$work/code" | awk -F: '
 BEGIN {
-    split("base formats kernels linalg io model calibrate transform quantize pack infer eval train analyze report serve cli", name, " ")
-    split("0 1 2 2 3 4 5 5 6 7 8 8 8 8 8 8 9", floor, " ")
+    split("base formats kernels linalg io model calibrate transform quantize pack infer eval train analyze report serve export cli", name, " ")
+    split("0 1 2 2 3 4 5 5 6 7 8 8 8 8 8 8 8 9", floor, " ")
     for (i in name) rank[name[i]] = floor[i]
 }
 {

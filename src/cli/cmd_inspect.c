@@ -60,7 +60,7 @@ typedef struct inspection {
 
 static bool is_quantized(const inspection *i)
 {
-    return i->weights && i->weights->layer_formats;
+    return i->weights && lb_weights_quantized(i->weights);
 }
 
 static void add_up(inspection *in)

@@ -53,7 +53,8 @@ static const lb_arg_spec spec = {
     "lowbit serve ./model --port 8080",
     "GET / is the page; /v1/models, /v1/completions and /v1/chat/completions are the API; /health and\n"
     "/metrics are for machines. -v prints a line for every response. --seed and a count seed requests\n"
-    "that name no seed. Ctrl-C ends it."};
+    "that name no seed. Ctrl-C ends it.",
+    NULL};
 
 /* The first line of the file, lb_free. */
 static lb_status read_key(const char *path, char **key, lb_error *err)

@@ -11,6 +11,7 @@ static const lb_command commands[] = {
     {"quantize", "makes a model small: the main job", cmd_quantize},
     {"eval", "perplexity on a text, and divergence from a reference", cmd_eval},
     {"tasks", "multiple choice, last words and sums, as the field scores them", cmd_tasks},
+    {"export", "other tools' files: GGUF, GPTQ, AWQ, AutoRound, compressed-tensors", cmd_export},
     {"formats", "how well number formats keep numbers, and what they cost in hardware", cmd_formats},
     {"study", "integer against floating-point formats on a model", cmd_study},
     {"inspect", "what a model holds: tensors, sizes, bits per weight", cmd_inspect},

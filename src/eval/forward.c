@@ -76,7 +76,7 @@ lb_status lb_way_create(const lb_forward *forward, const lb_cast *cast, uint64_t
         LB_TRY(lb_transform_resolve(&transform, grouped, &weights->config, err));
         way.rotates = true;
     }
-    if (weights->layer_formats && (way.rotates || !lb_format_keeps(&way.weights)))
+    if (lb_weights_quantized(weights) && (way.rotates || !lb_format_keeps(&way.weights)))
         return lb_fail(err, LB_EINVAL, "%s is quantized already; its weights cannot be %s%s",
                        weights->checkpoint.path, way.rotates ? "rotated" : "rounded to ",
                        way.rotates ? "" : way.weights.name);

@@ -44,4 +44,7 @@ lb_status lb_gguf_doubles(const lb_gguf *gguf, const char *key, double **out, si
  * does not handle is refused by name, with the list of those it does. */
 lb_status lb_gguf_to_hf(lb_gguf *gguf, lb_tensor_set *out, json_t **config, lb_error *err);
 
+/* The other way: GGUF's name of a tensor that Hugging Face calls `hf`; false where it has none. */
+bool lb_gguf_name_of(const char *hf, char *out, size_t out_bytes);
+
 #endif

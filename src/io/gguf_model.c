@@ -219,6 +219,27 @@ static bool map_name(const char *name, size_t layers, char hf[MAX_HF_NAME])
     return false;
 }
 
+bool lb_gguf_name_of(const char *hf, char *out, size_t out_bytes)
+{
+    size_t layer;
+    int used = 0;
+    for (size_t i = 0; i < sizeof top_names / sizeof *top_names; i++) {
+        if (strcmp(hf, top_names[i].hf) == 0)
+            return snprintf(out, out_bytes, "%s", top_names[i].gguf) < (int)out_bytes;
+    }
+    if (sscanf(hf, "model.layers.%6zu.%n", &layer, &used) != 1 || used == 0)
+        return false;
+    for (size_t i = 0; i < sizeof block_names / sizeof *block_names; i++) {
+        const size_t length = strlen(block_names[i].hf);
+        const char *rest = hf + used + length;
+        if (strncmp(hf + used, block_names[i].hf, length) == 0 &&
+            (strcmp(rest, ".weight") == 0 || strcmp(rest, ".bias") == 0))
+            return snprintf(out, out_bytes, "blk.%zu.%s%s", layer, block_names[i].gguf, rest) <
+                   (int)out_bytes;
+    }
+    return false;
+}
+
 /* The weight that a tensor NAME + suffix belongs to, NAME.weight; NULL: it is not named so, or has none. */
 static const lb_tensor *owner(const lb_gguf *gguf, const char *name, const char *suffix)
 {

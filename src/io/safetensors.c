@@ -262,12 +262,13 @@ static lb_status pack_entry(const lb_tensor_out *tensor, const char *path, uint6
     return LB_OK;
 }
 
-static lb_status pack_header(const char *path, const lb_tensor_out *tensors, size_t count, json_t **out,
-                             lb_error *err)
+static lb_status pack_header(const char *path, const json_t *metadata, const lb_tensor_out *tensors,
+                             size_t count, json_t **out, lb_error *err)
 {
     uint64_t offset = 0;
     lb_status st = LB_OK;
-    json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "lowbit");
+    json_t *header = metadata ? json_pack("{s:O}", "__metadata__", metadata)
+                              : json_pack("{s:{s:s}}", "__metadata__", "format", "lowbit");
     if (!header)
         return lb_fail(err, LB_ENOMEM, "%s: no memory for its header", path);
     for (size_t i = 0; i < count; i++) {
@@ -322,11 +323,17 @@ lb_status lb_safetensors_write(const char *path, const lb_tensor_out *tensors, s
 lb_status lb_safetensors_stream(const char *path, const lb_tensor_out *tensors, size_t count,
                                 lb_tensor_source source, void *user, lb_error *err)
 {
+    return lb_safetensors_stream_with(path, NULL, tensors, count, source, user, err);
+}
+
+lb_status lb_safetensors_stream_with(const char *path, const json_t *metadata, const lb_tensor_out *tensors,
+                                     size_t count, lb_tensor_source source, void *user, lb_error *err)
+{
     json_t *header = NULL;
     lb_text text = {0};
     lb_writer writer = {.fd = -1};
     lb_status st;
-    LB_GO(pack_header(path, tensors, count, &header, err));
+    LB_GO(pack_header(path, metadata, tensors, count, &header, err));
     LB_GO(print_header(path, header, &text, err));
     LB_GO(lb_writer_open(path, &writer, err));
     LB_GO(lb_writer_put(&writer, text.data, text.length, err));

@@ -5,6 +5,8 @@
 #ifndef LB_IO_SAFETENSORS_H
 #define LB_IO_SAFETENSORS_H
 
+#include <jansson.h>
+
 #include "io/tensor.h"
 
 /* A header longer than this is refused (the reference implementation's own limit). */
@@ -40,5 +42,9 @@ lb_status lb_safetensors_write(const char *path, const lb_tensor_out *tensors, s
 typedef lb_status (*lb_tensor_source)(void *user, size_t index, const void **data, lb_error *err);
 lb_status lb_safetensors_stream(const char *path, const lb_tensor_out *tensors, size_t count,
                                 lb_tensor_source source, void *user, lb_error *err);
+
+/* And with other "__metadata__": an object of strings. */
+lb_status lb_safetensors_stream_with(const char *path, const json_t *metadata, const lb_tensor_out *tensors,
+                                     size_t count, lb_tensor_source source, void *user, lb_error *err);
 
 #endif

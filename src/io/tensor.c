@@ -95,6 +95,11 @@ static size_t stored_index(size_t index, size_t head_rows)
     return head * head_rows + 2 * (row % pairs) + row / pairs;
 }
 
+size_t lb_tensor_stored_row(const lb_tensor *tensor, size_t row)
+{
+    return tensor->interleaved_heads ? stored_index(row, lb_tensor_rows(tensor) / tensor->interleaved_heads) : row;
+}
+
 /* `count` elements of the tensor, stored from `from` on. */
 static void to_floats(const lb_tensor *tensor, const uint8_t *from, size_t count, float *out)
 {

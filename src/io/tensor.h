@@ -74,6 +74,9 @@ size_t lb_tensor_cols(const lb_tensor *tensor);
  * (LB_EUNSUPPORTED). Values are not judged: NaN and infinities come through. */
 lb_status lb_tensor_read(const lb_tensor *tensor, size_t first, size_t count, float *out, lb_error *err);
 
+/* Where row `row` of a matrix lies in the file: elsewhere only where heads are interleaved. */
+size_t lb_tensor_stored_row(const lb_tensor *tensor, size_t row);
+
 /* The tensors of a checkpoint, sorted by name, with the files that hold their bytes. */
 typedef struct lb_tensor_set {
     lb_tensor *tensors;

@@ -21,6 +21,10 @@ lb_status lb_tokenizer_check_rows(const lb_tokenizer *tokenizer, size_t rows, co
 lb_status lb_tokenizer_from_gguf(const lb_gguf *gguf, const char *where, json_t **tokenizer,
                                  json_t **tokenizer_config, lb_error *err);
 
+/* GGUF's name ("tokenizer.ggml.pre") of the way in which a byte-level tokenizer.json cuts texts; NULL where it has
+ * none. */
+const char *lb_tokenizer_gguf_pre(const json_t *tokenizer);
+
 /* The same from a SentencePiece tokenizer.model (BPE kind only). */
 lb_status lb_tokenizer_from_sentencepiece(const uint8_t *data, size_t size, const char *where,
                                           json_t **tokenizer, lb_error *err);

@@ -195,6 +195,78 @@ static json_t *make_pre_tokenizer(const pre_kind *pre)
     return json_pack("{s:s,s:o}", "type", "Sequence", "pretokenizers", steps);
 }
 
+/* What a tokenizer.json's pre-tokenizer does, as far as it is made of the steps that the table has. */
+typedef struct pre_found {
+    const char *patterns[MAX_PATTERNS];
+    size_t count;
+    bool digits, gpt2_pattern, byte_level;
+} pre_found;
+
+/* False: a step that no kind of the table has. */
+static bool note_step(const json_t *step, pre_found *found)
+{
+    const char *type = json_string_value(json_object_get(step, "type"));
+    const json_t *pattern = json_object_get(step, "pattern"), *steps = json_object_get(step, "pretokenizers");
+    size_t i;
+    const json_t *inner;
+    if (!type || found->byte_level)
+        return false;
+    if (strcmp(type, "Sequence") == 0) {
+        json_array_foreach(steps, i, inner)
+        {
+            if (!note_step(inner, found))
+                return false;
+        }
+        return true;
+    }
+    if (strcmp(type, "ByteLevel") == 0) {
+        const json_t *use_regex = json_object_get(step, "use_regex");
+        found->byte_level = true;
+        found->gpt2_pattern = !use_regex || json_is_true(use_regex);
+        return !json_is_true(json_object_get(step, "add_prefix_space"));
+    }
+    if (strcmp(type, "Digits") == 0) {
+        found->digits = json_is_true(json_object_get(step, "individual_digits")) && found->count == 0;
+        return found->digits;
+    }
+    const char *text = json_string_value(json_object_get(pattern, "Regex"));
+    const char *behavior = json_string_value(json_object_get(step, "behavior"));
+    if (strcmp(type, "Split") != 0 || !text || !behavior || strcmp(behavior, "Isolated") != 0 ||
+        json_is_true(json_object_get(step, "invert")) || found->count == MAX_PATTERNS)
+        return false;
+    found->patterns[found->count++] = text;
+    return true;
+}
+
+static bool is_kind(const pre_kind *kind, const pre_found *found, bool nfc, bool ignore_merges)
+{
+    size_t i = 0;
+    for (; i < found->count; i++) {
+        if (!kind->patterns[i] || strcmp(kind->patterns[i], found->patterns[i]) != 0)
+            return false;
+    }
+    return (i == MAX_PATTERNS || !kind->patterns[i]) && kind->digits == found->digits &&
+           kind->gpt2_pattern == found->gpt2_pattern && kind->nfc == nfc && kind->ignore_merges == ignore_merges;
+}
+
+const char *lb_tokenizer_gguf_pre(const json_t *tokenizer)
+{
+    const json_t *normalizer = json_object_get(tokenizer, "normalizer");
+    const char *form = json_string_value(json_object_get(normalizer, "type"));
+    const bool nfc = form && strcmp(form, "NFC") == 0;
+    const bool ignore_merges =
+        json_is_true(json_object_get(json_object_get(tokenizer, "model"), "ignore_merges"));
+    pre_found found = {0};
+    if (!note_step(json_object_get(tokenizer, "pre_tokenizer"), &found) || !found.byte_level ||
+        (normalizer && !json_is_null(normalizer) && !nfc))
+        return NULL;
+    for (size_t k = 0; k < PRE_KIND_COUNT; k++) {
+        if (is_kind(&PRE_KINDS[k], &found, nfc, ignore_merges))
+            return PRE_KINDS[k].names[0];
+    }
+    return NULL;
+}
+
 static lb_status read_merges(const source *from, json_t **out, lb_error *err)
 {
     lb_span *texts;

@@ -9,6 +9,7 @@
 #include "base/thread.h"
 #include "kernels/cast.h"
 #include "linalg/gemm.h"
+#include "model/foreign.h"
 
 enum { READ_ROWS = 64 };
 
@@ -143,9 +144,13 @@ static lb_status unpack_row(const void *context, size_t row, float *scratch, uin
 
 /* ---- Loading ----------------------------------------------------------------------------------------- */
 
-static lb_status load_matrix(const lb_weight *weight, lb_load how, lb_linear *l, lb_error *err)
+static lb_status load_matrix(const lb_weight *given, lb_load how, lb_linear *l, lb_error *err)
 {
-    if (how == LB_LOAD_NATIVE && weight->part_count > 0)
+    lb_weight coded = *given;
+    if (how == LB_LOAD_NATIVE)
+        LB_TRY(lb_foreign_from_gguf(&coded, err));
+    const lb_weight *weight = &coded;
+    if (how == LB_LOAD_NATIVE && !lb_format_is_float(&weight->format))
         return lb_linear_build(&weight->format, weight->rows, weight->cols, weight->name, unpack_row, weight,
                                l, err);
     reader r = {.weight = weight, .linear = l};

@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/json.h"
 #include "io/tokenizer.h"
+#include "model/foreign.h"
 #include "model/input_order.h"
 #include "model/inputs.h"
 
@@ -156,7 +157,11 @@ lb_status lb_weights_find(const lb_weights *weights, const char *name, size_t ro
         layer[length - 7] = '\0';
         format = json_string_value(json_object_get(weights->layer_formats, layer));
     }
-    LB_TRY(format ? find_packed(weights, format, &w, err) : find_float(weights, &w, err));
+    if (format)
+        LB_TRY(find_packed(weights, format, &w, err));
+    else
+        LB_TRY(lb_foreign_has(weights, name) ? lb_foreign_find(weights, &w, err)
+                                             : find_float(weights, &w, err));
     *out = w;
     return LB_OK;
 }
@@ -165,6 +170,11 @@ lb_status lb_weight_unpack_row(const lb_weight *weight, size_t row, uint8_t *cod
                                lb_error *err)
 {
     const uint8_t *parts[LB_FORMAT_MAX_PARTS + 1];
+    if (weight->foreign.kind != LB_PACKED_HERE) {
+        if (lb_foreign_row(weight, row, codes, params, err) != LB_OK)
+            return lb_fail_at(err, LB_EFORMAT, "%s, row %zu", weight->name, row);
+        return LB_OK;
+    }
     for (unsigned i = 0; i < weight->part_count; i++)
         parts[i] = weight->parts[i]->data + row * (weight->parts[i]->bytes / weight->rows);
     if (weight->format.ops->unpack(&weight->format, parts, weight->cols, codes, params, err) != LB_OK)
@@ -174,6 +184,11 @@ lb_status lb_weight_unpack_row(const lb_weight *weight, size_t row, uint8_t *cod
 
 static lb_status read_packed(const lb_weight *weight, size_t first, size_t count, float *out, lb_error *err)
 {
+    if (lb_format_is_float(&weight->format)) { /* another tool's, and no format of ours */
+        for (size_t i = 0; i < count; i++)
+            LB_TRY(lb_foreign_values(weight, first + i, out + i * weight->cols, err));
+        return LB_OK;
+    }
     const size_t groups = lb_format_groups(&weight->format, weight->cols);
     uint8_t *codes = lb_alloc(weight->cols, 1);
     float *params = lb_alloc(groups * weight->format.params, sizeof *params);
@@ -307,7 +322,8 @@ static lb_status check_no_more(const lb_weights *weights, lb_error *err)
     const lb_tensor_set *set = &weights->checkpoint.tensors;
     for (size_t i = 0; i < set->count; i++) {
         const char *name = set->tensors[i].name;
-        if (strncmp(name, "model.layers.", 13) == 0 && !is_of_a_block(weights, name))
+        if (strncmp(name, "model.layers.", 13) == 0 && !is_of_a_block(weights, name) &&
+            !lb_foreign_is_empty_bias(weights, &set->tensors[i]))
             return lb_fail(err, LB_EFORMAT,
                            "%s: tensor %.120s is none that a %s of %zu layers has, which is what "
                            "config.json describes",
@@ -323,7 +339,8 @@ static lb_status check_all(lb_weights *weights, lb_error *err)
     lb_weight w;
     /* Some checkpoints say nothing of tied embeddings and simply have no lm_head. */
     if (!c->tied_embeddings && !lb_tensor_find(&weights->checkpoint.tensors, "lm_head.weight") &&
-        !lb_tensor_find(&weights->checkpoint.tensors, "lm_head.weight.codes"))
+        !lb_tensor_find(&weights->checkpoint.tensors, "lm_head.weight.codes") &&
+        !lb_foreign_has(weights, "lm_head.weight"))
         c->tied_embeddings = true;
     LB_TRY(lb_weights_find(weights, "model.embed_tokens.weight", c->vocab, c->hidden, &w, err));
     LB_TRY(lb_weights_find(weights, "model.norm.weight", 1, c->hidden, &w, err));
@@ -406,7 +423,6 @@ static lb_status read_inputs(lb_weights *weights, const json_t *inputs, lb_error
     return LB_OK;
 }
 
-/* A checkpoint that someone else quantized has weights that we would misread. */
 static lb_status read_quantization(lb_weights *weights, lb_error *err)
 {
     const char *path = weights->checkpoint.path, *method;
@@ -416,11 +432,7 @@ static lb_status read_quantization(lb_weights *weights, lb_error *err)
         return LB_OK;
     LB_TRY(lb_json_string(q, "quant_method", "unnamed", path, &method, err));
     if (strcmp(method, "lowbit") != 0)
-        return lb_fail(
-            err, LB_EUNSUPPORTED,
-            "%s: its weights were quantized by %.40s; lowbit reads float checkpoints, GGUF files and "
-            "its own quantized checkpoints",
-            path, method);
+        return lb_foreign_open(weights, q, method, err);
     LB_TRY(lb_json_size(q, "format_version", 1, 1000, 1, path, &version, err));
     if (version > LB_QUANTIZED_VERSION)
         return lb_fail(err, LB_EUNSUPPORTED,
@@ -437,6 +449,11 @@ static lb_status read_quantization(lb_weights *weights, lb_error *err)
     if (!json_is_object(weights->layer_formats))
         return lb_fail(err, LB_EFORMAT, "%s: quantization_config has no \"layers\" object", path);
     return LB_OK;
+}
+
+bool lb_weights_quantized(const lb_weights *weights)
+{
+    return weights->layer_formats || weights->foreign != LB_FOREIGN_NONE;
 }
 
 lb_status lb_weights_open(const char *path, lb_weights **out, lb_error *err)

@@ -36,13 +36,44 @@ typedef struct lb_transform {
     bool clip; /* AWQ: and weights clipped */
 } lb_transform;
 
+/* Which tool packed a folder's layers (foreign.h). */
+typedef enum lb_foreign_tool {
+    LB_FOREIGN_NONE,
+    LB_FOREIGN_GPTQ,
+    LB_FOREIGN_AWQ,
+    LB_FOREIGN_COMPRESSED
+} lb_foreign_tool;
+
 typedef struct lb_weights {
     lb_checkpoint checkpoint;
     lb_config config;
     const json_t *layer_formats; /* {"model.layers.0.self_attn.q_proj": "int4-g128"}; NULL: all float */
+    lb_foreign_tool foreign; /* NONE: none but lowbit */
+    bool foreign_zeros_less_one; /* GPTQ, version 1 */
+    size_t foreign_group; /* 0: a row */
     lb_transform transform; /* that the stored weights have gone through: their inputs must too */
     lb_act act; /* that the layers' inputs are rounded to; f32: they are not */
 } lb_weights;
+
+/* How a layer that lowbit did not pack lies in its tensors. */
+typedef enum lb_foreign_kind {
+    LB_PACKED_HERE,
+    LB_PACKED_GPTQ,
+    LB_PACKED_AWQ,
+    LB_PACKED_STREAM, /* compressed-tensors' pack-quantized */
+    LB_PACKED_BYTES, /* its naive-quantized */
+    LB_PACKED_GGUF
+} lb_foreign_kind;
+
+typedef struct lb_foreign_layer {
+    lb_foreign_kind kind;
+    unsigned bits;
+    size_t group, groups;
+    unsigned zero_offset; /* zero = stored + this */
+    const lb_tensor *codes, *scales;
+    const lb_tensor *zeros; /* NULL: all are 2^(bits-1) */
+    const lb_tensor *order; /* the group of each column; NULL: column / group */
+} lb_foreign_layer;
 
 /* One weight matrix (or vector: rows = 1). */
 typedef struct lb_weight {
@@ -52,12 +83,16 @@ typedef struct lb_weight {
     const lb_tensor *tensor; /* not quantized */
     const lb_tensor *parts[LB_FORMAT_MAX_PARTS + 1]; /* quantized; the tensor's scale comes last */
     unsigned part_count;
+    lb_foreign_layer foreign;
 } lb_weight;
 
 /* Opens MODEL of any kind and checks that every tensor of the architecture is there with the shape
  * that the configuration implies, so that later stages can only fail for lack of memory or disk. */
 lb_status lb_weights_open(const char *path, lb_weights **out, lb_error *err);
 void lb_weights_close(lb_weights *weights);
+
+/* Whether some layers are codes, whoever packed them. */
+bool lb_weights_quantized(const lb_weights *weights);
 
 /* The model's tokenizer, whose every id the embedding has a row for; LB_EFORMAT where there is none. */
 lb_status lb_weights_tokenizer(const lb_weights *weights, lb_tokenizer **out, lb_error *err);

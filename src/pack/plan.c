@@ -116,7 +116,7 @@ lb_status lb_quantized_size(const lb_weights *weights, const lb_recipe *recipe, 
     const char *layer;
     char name[128];
     size_t n;
-    if (weights->layer_formats)
+    if (lb_weights_quantized(weights))
         return lb_fail(err, LB_EINVAL, "%s is quantized already; quantize the original model",
                        weights->checkpoint.path);
     LB_TRY(check_rules(weights, recipe, err));

@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "model/foreign.h"
 #include "model/input_order.h"
 #include "pack/plan.h"
 
@@ -64,6 +65,8 @@ static lb_status note_weight(void *self, const char *layer, const lb_weight *w, 
         snprintf(to->name, sizeof to->name, "%s", layer);
         if (w->tensor && lb_dtype_block_elems(w->tensor->dtype) > 1) /* GGUF's: no format of ours */
             snprintf(to->format.name, sizeof to->format.name, "%s", lb_dtype_name(w->tensor->dtype));
+        else if (w->part_count > 0 && lb_format_is_float(&w->format)) /* another tool's, likewise */
+            snprintf(to->format.name, sizeof to->format.name, "%s", lb_foreign_name(w));
     }
     return LB_OK;
 }
