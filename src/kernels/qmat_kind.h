@@ -17,8 +17,8 @@ typedef struct lb_qmat_kind {
     /* y [panel_rows], those past the matrix's last row included, of vector `index` */
     void (*times)(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, const lb_qvec *x,
                   size_t index, float *y);
-    /* The same of vectors index .. index + count - 1, count <= LB_QMAT_FEW: vector i's is at y + i * stride. NULL: there
-     * is nothing that they could share. */
+    /* The same of vectors index .. index + count - 1, count <= LB_QMAT_FEW: vector i's is at y + i * stride. NULL:
+     * there is nothing that they could share. */
     void (*times_few)(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, const lb_qvec *x,
                       size_t index, size_t count, float *y, size_t stride);
     /* NULL: never. y [count][16] of one part of rows (qrows.h), where takes_rows. */

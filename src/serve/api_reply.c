@@ -208,7 +208,7 @@ void lb_api_reply_end(lb_api_reply *reply, const lb_generate_result *result, lb_
     const char *finish = finish_reason(result->stop);
     if (reply->stream) {
         begin_stream(reply, out);
-        event(reply, json_object(), "", 0, finish, out);
+        event(reply, reply->kind == LB_API_CHAT ? json_object() : NULL, "", 0, finish, out);
         if (reply->include_usage)
             write_json(frame(reply, NULL, usage(result)), true, out);
         lb_text_add_string(out, "data: [DONE]\n\n");

@@ -61,7 +61,7 @@ static lb_job *make(fixture *f, lb_api_kind kind, const char *body)
 {
     lb_api_request request;
     lb_error err = {0};
-    lb_job *job;
+    lb_job *job = NULL;
     uint32_t *ids;
     size_t count;
     if (lb_api_request_parse(kind, body, strlen(body), 1, &request, &err) != LB_OK ||
