@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * Any bytes as the tensors of a layer that another tool packed: six bytes that say which tool, its settings and the
- * layer's shape, then a safetensors file with the tensors of the layer "m". What is accepted can be read, row by row. */
+ * Any bytes as the tensors of a layer that another tool packed: six bytes that say which tool, its settings
+ * and the
+ * layer's shape, then a safetensors file with the tensors of the layer "m". What is accepted can be read,
+ * row by row. */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
