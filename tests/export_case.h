@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * What the tests of export and import share: a tiny model in some format, exported, and the exported folder as the
- * slow second reader (checkpoint_reader.h) sees it. */
+ * What the tests of export and import share: a tiny model in some format, exported, and the exported folder
+ * as the slow second reader (checkpoint_reader.h) sees it. */
 #ifndef LB_TESTS_EXPORT_CASE_H
 #define LB_TESTS_EXPORT_CASE_H
 

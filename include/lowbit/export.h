@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Models as other tools' files. Codes, scales and zeros are carried over as they are: nothing is quantized anew, and
- * what the target cannot hold exactly is refused with the reason.
+ * Models as other tools' files. Codes, scales and zeros are carried over as they are: nothing is quantized
+ * anew, and what the target cannot hold exactly is refused with the reason.
  */
 #ifndef LOWBIT_EXPORT_H
 #define LOWBIT_EXPORT_H

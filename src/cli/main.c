@@ -33,7 +33,8 @@ static int print_overview(FILE *to)
           to);
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
-    fputs("\nMODEL is a Hugging Face folder, a folder that lowbit wrote, or a GGUF file.\n"
+    fputs("\nMODEL is a Hugging Face folder (GPTQ, AWQ, AutoRound and compressed-tensors included),\n"
+          "a folder that lowbit wrote, or a GGUF file.\n"
           "lowbit COMMAND -h shows the flags of a command and an example; lowbit --version, the version.\n",
           to);
     return to == stdout ? LB_EXIT_DONE : LB_EXIT_USAGE;

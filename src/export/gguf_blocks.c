@@ -59,9 +59,10 @@ static lb_status type_of_integers(const lb_weight *w, lb_dtype *out, lb_error *e
     const size_t group = f->group ? f->group : w->cols;
     survey s;
     if (group % BLOCK != 0 || w->cols % BLOCK != 0)
-        return lb_fail(err, LB_EUNSUPPORTED,
-                       "%s has %zu columns of %s in groups of %zu, and GGUF's blocks are 32 numbers with one scale",
-                       w->name, w->cols, f->name, group);
+        return lb_fail(
+            err, LB_EUNSUPPORTED,
+            "%s has %zu columns of %s in groups of %zu, and GGUF's blocks are 32 numbers with one scale",
+            w->name, w->cols, f->name, group);
     LB_TRY(look_at_all(w, &s, err));
     if (!s.scales_fit)
         return lb_fail(err, LB_EUNSUPPORTED,

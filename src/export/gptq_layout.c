@@ -55,6 +55,12 @@ lb_status lb_gptq_plan(lb_folder *folder, const lb_export_item *item,
     if (w->cols % 32 != 0 || w->rows % 32 != 0)
         return lb_fail(err, LB_EUNSUPPORTED, "%s is %zu x %zu, and %s packs multiples of 32", w->name,
                        w->rows, w->cols, layout->tool);
+    /* Without g_idx a reader repeats every scale as often as a whole group has columns. */
+    if (!layout->has_g_idx && scheme.group && w->cols % scheme.group != 0)
+        return lb_fail(
+            err, LB_EUNSUPPORTED,
+            "%s has %zu columns in groups of %zu, and %s needs whole groups; --to gptq takes short ones",
+            w->name, w->cols, scheme.group, layout->tool);
     LB_TRY(lb_int_check_scales(w, err));
     if (layout->zeros_minus_one && !scheme.symmetric)
         LB_TRY(check_zeros(w, err));

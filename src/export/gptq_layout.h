@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT
- * The tensors of a layer as AutoGPTQ laid them out, which GPTQModel, AutoRound, vLLM and transformers read. With K inputs,
- * N outputs, G groups, b bits:
+ * The tensors of a layer as AutoGPTQ laid them out, which GPTQModel, AutoRound, vLLM and transformers read.
+ * With K inputs, N outputs, G groups, b bits:
  *
- *   qweight  I32 [K b / 32, N]   of each output a stream of codes along K, lowest bit first, word after word down a column
+ *   qweight  I32 [K b / 32, N]   of each output a stream of codes along K, lowest bit first, whose words lie
+ *                                below each other
  *   qzeros   I32 [G, N b / 32]   of each group a stream of zeros along N; version 1 stores zero - 1
  *   scales   F16 [G, N]
  *   g_idx    I32 [K]             the group of each input
  *
- * value = scale * (code - zero). For 3 bits the published code describes 32 codes as words of 10, 10 and 10 with two split ones
- * between them: that is the same stream. */
+ * value = scale * (code - zero). For 3 bits the published code describes 32 codes as words of 10, 10 and 10
+ * with two split ones between them: that is the same stream. */
 #ifndef LB_EXPORT_GPTQ_LAYOUT_H
 #define LB_EXPORT_GPTQ_LAYOUT_H
 

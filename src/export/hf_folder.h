@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * A Hugging Face folder in the making: what all kinds of export but GGUF have in common. A kind says which tensors a
- * layer becomes and makes their bytes; the rest is written as floats. */
+ * A Hugging Face folder in the making: what all kinds of export but GGUF have in common. A kind says which
+ * tensors a layer becomes and makes their bytes; the rest is written as floats. */
 #ifndef LB_EXPORT_HF_FOLDER_H
 #define LB_EXPORT_HF_FOLDER_H
 

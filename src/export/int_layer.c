@@ -9,8 +9,9 @@ lb_status lb_int_scheme_of(const lb_weight *weight, const char *kind, lb_int_sch
 {
     const lb_format *f = &weight->format;
     if (!lb_export_is_integer(f))
-        return lb_fail(err, LB_EUNSUPPORTED, "%s is %s, and %s holds integers with scales only%s", weight->name,
-                       f->name, kind, f->element ? "; --to compressed-tensors or gguf may hold it" : "");
+        return lb_fail(err, LB_EUNSUPPORTED, "%s is %s, and %s holds integers with scales only%s",
+                       weight->name, f->name, kind,
+                       f->element ? "; --to compressed-tensors or gguf may hold it" : "");
     *out = (lb_int_scheme){
         .bits = f->bits, .group = f->group, .symmetric = f->ops != &lb_int_format || f->symmetric};
     return LB_OK;
@@ -30,8 +31,8 @@ static lb_status scale_to_half(const lb_weight *w, const lb_export_row *row, siz
     *out = lb_f16_from_float(row->scales[g]);
     if (lb_f16_to_float(*out) == row->scales[g])
         return LB_OK;
-    return lb_fail(err, LB_EUNSUPPORTED, "%s is %s, and the scale %g at row %zu is no f16", w->name, w->format.name,
-                   (double)row->scales[g], index);
+    return lb_fail(err, LB_EUNSUPPORTED, "%s is %s, and the scale %g at row %zu is no f16", w->name,
+                   w->format.name, (double)row->scales[g], index);
 }
 
 lb_status lb_int_check_scales(const lb_weight *weight, lb_error *err)
@@ -51,8 +52,8 @@ lb_status lb_int_check_scales(const lb_weight *weight, lb_error *err)
     return st;
 }
 
-static lb_status take_row(const lb_weight *w, const lb_export_row *row, size_t index, int shift, lb_int_layer *to,
-                          lb_error *err)
+static lb_status take_row(const lb_weight *w, const lb_export_row *row, size_t index, int shift,
+                          lb_int_layer *to, lb_error *err)
 {
     for (size_t g = 0; g < to->groups; g++) {
         LB_TRY(scale_to_half(w, row, index, g, &to->scales[index * to->groups + g], err));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * A Hugging Face folder as Intel's AutoRound makes them: the tensors of gptq_layout.h without g_idx. Symmetric layers
- * of 2, 3, 4 and 8 bits are "auto_round:auto_gptq", whose zeros are stored less one; all others are "auto_round",
- * whose zeros are stored as they are. Layers that differ are listed under "extra_config". */
+ * A Hugging Face folder as Intel's AutoRound makes them: the tensors of gptq_layout.h without g_idx.
+ * Symmetric layers of 2, 3, 4 and 8 bits are "auto_round:auto_gptq", whose zeros are stored less one; all
+ * others are "auto_round", whose zeros are stored as they are. Layers that differ are listed under
+ * "extra_config". */
 #include "export/to_auto_round.h"
 
 #include <string.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * A Hugging Face folder as AutoAWQ makes them (version "gemm"), 4 bits: with K inputs, N outputs, G groups
  *
- *   qweight  I32 [K, N / 8]    outputs 8c .. 8c + 7 of an input share word c: output 8c + {0,2,4,6,1,3,5,7}[i] has bits 4i ..
+ *   qweight  I32 [K, N / 8]    outputs 8c .. 8c + 7 of an input share word c, in which output
+ *                              8c + {0,2,4,6,1,3,5,7}[i] has the bits from 4i on
  *   qzeros   I32 [G, N / 8]    likewise, as they are
  *   scales   F16 [G, N]
  *

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT
- * A Hugging Face folder as the compressed-tensors library reads it. With N outputs, K inputs, G groups, b bits:
+ * A Hugging Face folder as the compressed-tensors library reads it. With N outputs, K inputs, G groups, b
+ * bits:
  *
- *   pack-quantized         weight_packed I32 [N, ceil(K b / 32)], of each output a stream of codes, lowest bit first;
- *   (integers)             weight_scale F16 [N, G]; weight_shape I64 [2];
- *                          weight_zero_point I32 [ceil(N b / 32), G], of each group a stream along N; asymmetric only
- *   naive-quantized        weight I8 [N, K], weight_scale F16 [N, G], weight_zero_point I8 [N, G]; integers of 8 bits,
- *                          all less 128
- *   mxfp4-pack-quantized   weight_packed U8 [N, K / 2], even columns in low nibbles; weight_scale U8 [N, K / 32], E8M0
- *   nvfp4-pack-quantized   the same with weight_scale F8_E4M3 [N, K / 16], and weight_global_scale F32 [1], the inverse of
- *                          what scales are multiplied by
+ *   pack-quantized         weight_packed I32 [N, ceil(K b / 32)]: of each output a stream of codes, lowest bit
+ *   (integers)             first; weight_scale F16 [N, G]; weight_shape I64 [2]; where zeros are not 2^(b-1)
+ *                          weight_zero_point I32 [ceil(N b / 32), G], of each group a stream along N
+ *   naive-quantized        weight I8 [N, K], weight_scale F16 [N, G], weight_zero_point I8 [N, G]; integers of
+ *                          8 bits, all less 128
+ *   mxfp4-pack-quantized   weight_packed U8 [N, K / 2], even columns in low nibbles; weight_scale U8
+ *                          [N, K / 32], E8M0
+ *   nvfp4-pack-quantized   the same with weight_scale F8_E4M3 [N, K / 16], and weight_global_scale F32 [1], the
+ *                          inverse of what scales are multiplied by
  *   mxfp8-quantized        weight F8_E4M3 [N, K], weight_scale U8 [N, K / 32]
  *
- * A float has not always an inverse whose inverse it is: where the global scale does not lead back, the number itself
- * is in quantization_config.lowbit.tensor_scales. */
+ * A float has not always an inverse whose inverse it is: where the global scale does not lead back, the
+ * number itself is in quantization_config.lowbit.tensor_scales. */
 #include "export/to_compressed.h"
 
 #include <stdio.h>

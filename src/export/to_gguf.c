@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * See to_gguf.h. Keys: ggml's docs/gguf.md; which keys and tensors a Llama, Qwen2 or Qwen3 model has, and the order of
- * rows of q and k in Llama models: what llama.cpp's loader reads. */
+ * See to_gguf.h. Keys: ggml's docs/gguf.md; which keys and tensors a Llama, Qwen2 or Qwen3 model has, and
+ * the order of rows of q and k in Llama models: what llama.cpp's loader reads. */
 #include "export/to_gguf.h"
 
 #include <math.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * A Hugging Face folder as GPTQModel and AutoGPTQ make them (gptq_layout.h). "checkpoint_format" says which version of
- * qzeros it has; layers that differ from the first are listed under "dynamic", which GPTQModel and vLLM read. */
+ * A Hugging Face folder as GPTQModel and AutoGPTQ make them (gptq_layout.h). "checkpoint_format" says which
+ * version of qzeros it has; layers that differ from the first are listed under "dynamic", which GPTQModel
+ * and vLLM read. */
 #include "export/to_gptq.h"
 
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Any model as a Hugging Face folder of floats: codes become the values that they stand for, rotations and orders of
- * inputs are undone, so that the folder needs nothing of lowbit. What inputs were rounded to has no place in it; the
- * recipe is in the metadata of model.safetensors. */
+ * Any model as a Hugging Face folder of floats: codes become the values that they stand for, rotations and
+ * orders of inputs are undone, so that the folder needs nothing of lowbit. What inputs were rounded to has
+ * no place in it; the recipe is in the metadata of model.safetensors. */
 #include "export/to_safetensors.h"
 
 #include <string.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * See gguf_write.h. Layout (ggml's docs/gguf.md): magic, version, counts of tensors and of keys; keys; tensors' names,
- * shapes, types and offsets; zeros up to a multiple of 32; the tensors' bytes, each up to a multiple of 32. */
+ * See gguf_write.h. Layout (ggml's docs/gguf.md): magic, version, counts of tensors and of keys; keys;
+ * tensors' names, shapes, types and offsets; zeros up to a multiple of 32; the tensors' bytes, each up to a
+ * multiple of 32. */
 #include "io/gguf_write.h"
 
 #include <inttypes.h>

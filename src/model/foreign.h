@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * Layers that other tools packed, read where they lie: GPTQ, AWQ, AutoRound, compressed-tensors, and GGUF's blocks.
- * A layer whose groups, zeros and scales one of lowbit's integer formats can hold has that format, code for code;
- * any other has none (its format is f32) and is read as the values that its codes stand for.
+ * Layers that other tools packed, read where they lie: GPTQ, AWQ, AutoRound, compressed-tensors, and GGUF's
+ * blocks. A layer whose groups, zeros and scales one of lowbit's integer formats can hold has that format,
+ * code for code; any other has none (its format is f32) and is read as the values that its codes stand for.
  *
- * The layouts are described where they are written: export/gptq_layout.h, export/to_awq.c, export/to_compressed.c,
- * export/gguf_blocks.h. */
+ * The layouts are described where they are written: export/gptq_layout.h, export/to_awq.c,
+ * export/to_compressed.c, export/gguf_blocks.h. */
 #ifndef LB_MODEL_FOREIGN_H
 #define LB_MODEL_FOREIGN_H
 

@@ -4,8 +4,11 @@
 
 #include "base/alloc.h"
 #include "io/gguf.h"
+#include "model/foreign.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { MOST = 1 << 16 }; /* elements that it is bearable to read */
 
 static void read_metadata(const lb_gguf *gguf)
 {
@@ -27,10 +30,27 @@ static void read_metadata(const lb_gguf *gguf)
     }
 }
 
+/* The same rows as codes, where the blocks are those of one of lowbit's formats. */
+static void read_codes(const lb_tensor *t)
+{
+    const size_t rows = lb_tensor_rows(t), cols = lb_tensor_cols(t);
+    lb_weight w = {.name = "fuzz.weight", .rows = rows, .cols = cols, .tensor = t};
+    if (rows == 0 || cols == 0 || lb_tensor_elems(t) > MOST || lb_foreign_from_gguf(&w, NULL) != LB_OK ||
+        w.part_count == 0)
+        return;
+    uint8_t *codes = malloc(cols);
+    float *params = malloc(lb_format_groups(&w.format, cols) * w.format.params * sizeof *params);
+    if (codes && params) {
+        (void)lb_weight_unpack_row(&w, 0, codes, params, NULL);
+        (void)lb_weight_unpack_row(&w, rows - 1, codes, params, NULL);
+    }
+    free(codes);
+    free(params);
+}
+
 /* The first and the last row of every tensor whose rows are of bearable size. */
 static void read_rows(const lb_tensor_set *set)
 {
-    enum { MOST = 1 << 16 };
     for (size_t i = 0; i < set->count; i++) {
         const lb_tensor *t = &set->tensors[i];
         if (lb_tensor_cols(t) > MOST)
@@ -39,6 +59,7 @@ static void read_rows(const lb_tensor_set *set)
         if (row && lb_tensor_rows(t) > 0) {
             (void)lb_tensor_read(t, 0, 1, row, NULL);
             (void)lb_tensor_read(t, lb_tensor_rows(t) - 1, 1, row, NULL);
+            read_codes(t);
         }
         free(row);
     }

@@ -19,7 +19,7 @@ failures=0
 # compare NAME FILE: a line of the table.
 compare() {
     local theirs ours
-    for _ in 1 2 3 4 5; do # the tool's last lines get lost when it ends before they are printed
+    for _ in $(seq 20); do # the tool's last lines get lost when it ends before they are printed
         "$tool" -m "$2" -f "$text" -c "$ctx" -b "$ctx" --chunks "$chunks" -t "$threads" -fa off >"$work/log" 2>&1 || {
             echo "$1: llama.cpp could not open it"
             tail -n 3 "$work/log"

@@ -331,7 +331,8 @@ static void quantizations_that_cannot_be_read(void **state)
         lb_status status;
         const char *words;
     } cases[] = {
-        {"{\"quant_method\": \"gptq\"}", LB_EUNSUPPORTED, "its weights were quantized by gptq"},
+        {"{\"quant_method\": \"aqlm\"}", LB_EUNSUPPORTED, "its weights were quantized by aqlm"},
+        {"{\"quant_method\": \"gptq\"}", LB_EFORMAT, "q_proj.weight is missing"},
         {"{\"quant_method\": 7}", LB_EFORMAT, "\"quant_method\" is not a string"},
         {"{\"quant_method\": null}", LB_EUNSUPPORTED, "quantized by unnamed"},
         {"{\"format_version\": 3}", LB_EUNSUPPORTED,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Folders for other tools, taken apart one bit after the other as those tools' sources do it, against the checkpoint
- * that they were made from, which is read by a reader of its own: the same numbers, to the bit. */
+ * Folders for other tools, taken apart one bit after the other as those tools' sources do it, against the
+ * checkpoint that they were made from, which is read by a reader of its own: the same numbers, to the bit. */
 #define _GNU_SOURCE
 #include "export_case.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Folders of other tools as models: a checkpoint that goes out and comes back has the codes, zeros and scales that it
- * had; layouts that no format of ours holds give the numbers that they stand for; broken ones a sentence. */
+ * Folders of other tools as models: a checkpoint that goes out and comes back has the codes, zeros and
+ * scales that it had; layouts that no format of ours holds give the numbers that they stand for; broken
+ * ones a sentence. */
 #define _GNU_SOURCE
 #include "export_case.h"
 

@@ -86,7 +86,8 @@ static slow_gguf open_file(const char *path)
         take_string(&g, &length);
         for (uint64_t rank = take(&g, 4); rank > 0; rank--)
             take(&g, 8);
-        take(&g, 12);
+        take(&g, 4);
+        take(&g, 8);
     }
     g.body = (g.at + 31) / 32 * 32;
     return g;
