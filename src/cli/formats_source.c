@@ -60,7 +60,7 @@ static bool find_shape(const lb_weights *w, const char *name, size_t *rows, size
     }
     snprintf(layer, sizeof layer, "%s", name);
     cut_suffix(layer);
-    if (!ends_with(name, weight_suffix) || !w->layer_formats || !json_object_get(w->layer_formats, layer))
+    if (!ends_with(name, weight_suffix) || !lb_weights_quantized(w))
         return false;
     for (size_t block = 0; block < w->config.layers; block++) {
         for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
@@ -71,6 +71,8 @@ static bool find_shape(const lb_weights *w, const char *name, size_t *rows, size
                 return true;
         }
     }
+    if (!w->layer_formats || !json_object_get(w->layer_formats, layer))
+        return false;
     *rows = w->config.vocab; /* the embedding, or a head of its own */
     *cols = w->config.hidden;
     return true;

@@ -2,34 +2,9 @@
 # SPDX-License-Identifier: MIT
 # export from outside, on a tiny random model: every kind made, opened again and scored.
 # Needs LOWBIT=path of the command and LB_BUILD=folder that holds make_tiny_model.
-set -u
-: "${LOWBIT:?set LOWBIT to the path of the command}"
+. tests/cli/lib/expect.bash
 : "${LB_BUILD:?set LB_BUILD to the build folder}"
-unset LB_CPU
-
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
-text=$(dirname "$0")/../../examples/text/evaluation.txt
-
-bad() {
-    echo "FAILED: $*"
-    sed 's/^/    stdout: /' "$work/out" | head -n 5
-    sed 's/^/    stderr: /' "$work/err" | head -n 5
-    failures=$((failures + 1))
-}
-
-# expect STATUS ARGUMENTS...
-expect() {
-    local want=$1 got
-    shift
-    name="lowbit $*"
-    "$LOWBIT" "$@" >"$work/out" 2>"$work/err" </dev/null
-    got=$?
-    [ "$got" -eq "$want" ] || bad "$name: exit $got, wanted $want"
-}
-stdout_has() { grep -qF -- "$1" "$work/out" || bad "$name: stdout lacks \"$1\""; }
-stderr_has() { grep -qF -- "$1" "$work/err" || bad "$name: stderr lacks \"$1\""; }
+text=examples/text/evaluation.txt
 
 "$LB_BUILD/make_tiny_model" "$work/model" seed=7 tokenizer=bpe ffn=128 dtype=BF16 || { echo "no tiny model"; exit 1; }
 "$LOWBIT" quantize "$work/model" -o "$work/int4" --format int4-g32 --method rtn -q >/dev/null 2>&1 || bad "quantize"
@@ -44,6 +19,8 @@ for kind in gguf gptq awq auto-round compressed-tensors; do
     expect 0 run "$work/$kind" -p "the cat" -n 4 --ignore-end -q
     expect 0 inspect "$work/$kind"
 done
+expect 0 formats --tensor "$work/gptq:model.layers.0.self_attn.q_proj" --format mxint8 -q
+stdout_has "mxint8"
 expect 0 inspect "$work/awq"
 stdout_has "int4-g32"
 expect 0 export "$work/awq" --to gptq -o "$work/again" --json -q

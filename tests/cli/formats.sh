@@ -7,7 +7,6 @@
 model=$work/model
 text=examples/text/evaluation.txt
 
-stderr_has() { grep -qF -- "$1" "$work/err" || bad "$name: stderr lacks \"$1\""; }
 one_line_and_the_table() { # what was measured is told, whatever becomes of the picture
     stdout_has 'mxfp8-e4m3'
     [ "$(wc -l <"$work/err")" -eq 1 ] || bad "$name: stderr is not one line"

@@ -29,8 +29,6 @@ expect() {
     got=$?
     [ "$got" -eq "$want" ] || bad "$name: exit $got, wanted $want"
 }
-stdout_has() { grep -qF -- "$1" "$work/out" || bad "$name: stdout lacks \"$1\""; }
-stderr_has() { grep -qF -- "$1" "$work/err" || bad "$name: stderr lacks \"$1\""; }
 silent_stdout() { [ ! -s "$work/out" ] || bad "$name: stdout is not empty"; }
 silent_stderr() { [ ! -s "$work/err" ] || bad "$name: stderr is not empty"; }
 keep() { cp "$work/out" "$work/$1"; }

@@ -7,7 +7,6 @@
 model=$work/model
 text=examples/text/evaluation.txt
 
-stderr_has() { grep -qF -- "$1" "$work/err" || bad "$name: stderr lacks \"$1\""; }
 one_sentence() {
     [ ! -s "$work/out" ] || bad "$name: stdout is not empty"
     [ "$(wc -l <"$work/err")" -eq 1 ] || bad "$name: stderr is not one line"

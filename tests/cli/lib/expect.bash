@@ -28,3 +28,4 @@ expect() {
 }
 stdout_has() { grep -qF -- "$1" "$work/out" || bad "$name: stdout lacks \"$1\""; }
 silent_stderr() { [ ! -s "$work/err" ] || bad "$name: stderr is not empty"; }
+stderr_has() { grep -qF -- "$1" "$work/err" || bad "$name: stderr lacks \"$1\""; }
