@@ -138,7 +138,7 @@ static double element(unsigned type, const unsigned char *b, size_t i)
     case 3: /* Q4_1 */
         return reader_half(b) * nibble(b + 4, i, 16) + reader_half(b + 2);
     case 6: /* Q5_0 */
-        return reader_half(b) * ((int)(nibble(b + 6, i, 16) | (b[2 + i / 8] >> i % 8 & 1u) << 4) - 16);
+        return reader_half(b) * ((int)(nibble(b + 6, i, 16) | (unsigned)(b[2 + i / 8] >> i % 8 & 1) << 4) - 16);
     case 8: /* Q8_0 */
         return reader_half(b) * (signed char)b[2 + i];
     case 39: /* MXFP4 */
