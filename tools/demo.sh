@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # make demo: the small model in models/tiny, quantized by every method, with what each costs, and what it writes
-# before and after. With a model of your own, one quantization of that:
+# before and after. With a model of your own, or the one that is fetched where models/tiny is not there, one quantization:
 #   MODEL=path   a Hugging Face folder or a GGUF file
 #   OUT=path     where the quantized model goes, and stays (otherwise it is removed at the end)
 #   FORMAT=int3-g64  METHOD=gptq  PROMPT=text
@@ -23,7 +23,7 @@ show() { # the command as a user would type it, then its doing
     "$lowbit" "$@"
 }
 
-# ---- A model of the user's ---------------------------------------------------------------------------------
+# ---- A model of the user's, or the one that is fetched ---------------------------------------------------
 
 own_model() {
     local format=${FORMAT:-int3-g64} prompt=${PROMPT:-The capital of France is} out=${OUT:-}
@@ -120,13 +120,15 @@ bundled_model() {
     printf 'made anew each time. Your own: make demo MODEL=path, or %s help.\n' "$lowbit"
 }
 
-if [ -n "${MODEL:-}" ]; then
-    [ -e "$MODEL" ] || { echo "demo: MODEL=$MODEL does not exist" >&2; exit 1; }
-    tools/build.sh release
-    own_model
-else
+if [ -z "${MODEL:-}" ] && [ -e "$model/config.json" ]; then
     # The text's package is asked for together with those to build with; the demo can do without it.
     command -v bible >/dev/null 2>&1 || tools/setup.sh bible-kjv || true
     tools/build.sh release
     bundled_model
+else
+    # The model first: a mistyped path is said at once, and the packages to fetch one with are asked for
+    # together with those to build with.
+    MODEL=$(tools/model.sh)
+    tools/build.sh release
+    own_model
 fi
