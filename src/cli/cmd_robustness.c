@@ -90,12 +90,12 @@ static lb_status list_formats(const robustness_args *args, lb_robust_study *stud
 
 /* What the command line alone can judge. */
 static lb_status read_args(const robustness_args *args, lb_robust_study *study,
-                           lb_robust_average averages[LB_ARG_LIST_MAX], lb_error *err)
+                           lb_average_named averages[LB_ARG_LIST_MAX], lb_error *err)
 {
     LB_TRY(lb_recipe_args_check(&spec, &args->recipe, err));
     LB_TRY(list_formats(args, study, err));
     for (size_t i = 0; i < args->averages.count; i++)
-        LB_TRY(lb_robust_average_parse(args->averages.items[i], &averages[i], err));
+        LB_TRY(lb_average_parse(args->averages.items[i], &averages[i], err));
     lb_quantize_options_init(&study->recipe);
     lb_recipe_args_apply(&spec, &args->recipe, &study->recipe);
     study->output = args->output;
@@ -128,7 +128,7 @@ static lb_status open_output(const robustness_args *args, int *lock, lb_error *e
 }
 
 /* Everything that can be checked is, before a folder is made. */
-static lb_status run(const robustness_args *args, const lb_robust_average *averages, lb_robust_study *study,
+static lb_status run(const robustness_args *args, const lb_average_named *averages, lb_robust_study *study,
                      int *lock, lb_error *err)
 {
     lb_cli_progress bar;
@@ -174,7 +174,7 @@ int cmd_robustness(int argc, char **argv)
     int code, lock = -1;
     lb_error err;
     lb_robust_study study = {0};
-    lb_robust_average averages[LB_ARG_LIST_MAX];
+    lb_average_named averages[LB_ARG_LIST_MAX];
     lb_text command = {0};
     if (!lb_args_parse(&spec, argc, argv, &args, &code))
         return code;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cli/args.h"
+#include "cli/average_named.h"
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/progress.h"
@@ -110,7 +111,8 @@ static const lb_arg options[] = {
     {"--valid-tokens", LB_ARG_SIZE, offsetof(train_args, valid_tokens), .low = 2, .shown = "65536",
      .help = "how much of it is looked at"},
     {"--average", LB_ARG_STRING, offsetof(train_args, average), .value = "KIND:N",
-     .help = "at the end also write RUN/averaged, the mean of the run's checkpoints: latest:K, or ema:KEEP"},
+     .help = "at the end also write RUN/averaged, the mean of the run's checkpoints: latest:K, "
+             "latest:K:STEPS between them, or ema:KEEP"},
     {"--dtype", LB_ARG_CHOICE, offsetof(train_args, dtype), .choices = "bf16|f32", .shown = "bf16",
      .help = "of the weights in checkpoints"},
 };
@@ -224,30 +226,17 @@ static void print_result(const train_args *args, const lb_train_result *r)
            (double)r->peak_rss_bytes / 1e6);
 }
 
-/* "latest:5", "ema:0.9" -> what lb_average is asked for. */
-static bool parse_average(const char *text, lb_average_options *o)
+static lb_status write_average(const train_args *args, const lb_average_named *average, lb_error *err)
 {
-    char *end = NULL;
-    lb_average_options_init(o);
-    if (strncmp(text, "latest:", 7) == 0) {
-        o->latest = strtoull(text + 7, &end, 10);
-        return end != text + 7 && *end == '\0' && o->latest > 0;
-    }
-    if (strncmp(text, "ema:", 4) != 0)
-        return false;
-    o->kind = LB_AVERAGE_EMA;
-    o->decay = strtod(text + 4, &end);
-    return end != text + 4 && *end == '\0' && o->decay >= 0 && o->decay < 1;
-}
-
-static lb_status write_average(const train_args *args, lb_average_options *o, lb_error *err)
-{
+    lb_average_options o;
     lb_text path = {0};
     lb_text_add_format(&path, "%s/averaged", args->output);
-    o->models = &args->output;
-    o->model_count = 1;
-    o->output = path.data;
-    const lb_status st = path.failed ? lb_fail(err, LB_ENOMEM, "no memory") : lb_average(o, NULL, err);
+    lb_average_options_init(&o);
+    lb_average_choose(average, &o);
+    o.models = &args->output;
+    o.model_count = 1;
+    o.output = path.data;
+    const lb_status st = path.failed ? lb_fail(err, LB_ENOMEM, "no memory") : lb_average(&o, NULL, err);
     lb_text_free(&path);
     return st;
 }
@@ -260,7 +249,7 @@ int cmd_train(int argc, char **argv)
     lb_cli_progress bar;
     lb_train_options o;
     lb_train_result r;
-    lb_average_options average;
+    lb_average_named average;
     if (!lb_args_parse(&spec, argc, argv, &args, &code))
         return code;
     fill_options(&args, &o);
@@ -270,8 +259,8 @@ int cmd_train(int argc, char **argv)
         return lb_cli_misused("train", "on what? give --text FILE, or --data FOLDER with tokens");
     if (args.resume && args.from)
         return lb_cli_misused("train", "--resume goes on with a run, --from begins one: give one of the two");
-    if (args.average && !parse_average(args.average, &average))
-        return lb_cli_misused("train", "--average wants latest:K or ema:KEEP, KEEP from 0 to less than 1");
+    if (args.average && lb_average_parse(args.average, &average, &err) != LB_OK)
+        return lb_cli_misused("train", err.msg);
     o.progress = lb_cli_progress_begin(&bar, args.common.quiet);
     o.on_row = print_row;
     o.on_row_user = &bar;

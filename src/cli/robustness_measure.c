@@ -234,22 +234,16 @@ static lb_status make_average(const lb_robust_study *study, const lb_robust_poin
                               const lb_progress *progress, lb_error *err)
 {
     const char *run = study->points.runs[p->run].path;
-    lb_robust_average a;
+    lb_average_named a;
     lb_average_options o;
-    LB_TRY(lb_robust_average_parse(p->average, &a, err));
+    LB_TRY(lb_average_parse(p->average, &a, err));
     lb_average_options_init(&o);
     o.models = &run;
     o.model_count = 1;
     o.output = folder;
     o.until = p->step;
     o.progress = *progress;
-    if (a.keep >= 0.0) {
-        o.kind = LB_AVERAGE_EMA;
-        o.decay = a.keep;
-    } else {
-        o.latest = a.latest;
-        o.spacing = a.spacing;
-    }
+    lb_average_choose(&a, &o);
     return lb_average(&o, NULL, err);
 }
 

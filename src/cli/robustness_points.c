@@ -21,28 +21,6 @@ static lb_status no_memory(lb_error *err)
     return lb_fail(err, LB_ENOMEM, "list of checkpoints: no memory");
 }
 
-lb_status lb_robust_average_parse(const char *text, lb_robust_average *out, lb_error *err)
-{
-    char *end = NULL;
-    lb_robust_average a = {.text = text, .keep = -1.0};
-    bool good = false;
-    if (strncmp(text, "latest:", 7) == 0 && text[7] >= '1' && text[7] <= '9') {
-        a.latest = strtoull(text + 7, &end, 10);
-        if (*end == ':' && end[1] >= '1' && end[1] <= '9')
-            a.spacing = strtoull(end + 1, &end, 10);
-        good = *end == '\0' && a.latest < 1000000;
-    } else if (strncmp(text, "ema:", 4) == 0) {
-        a.keep = strtod(text + 4, &end);
-        good = end != text + 4 && *end == '\0' && a.keep >= 0.0 && a.keep < 1.0;
-    }
-    if (!good)
-        return lb_fail(err, LB_EINVAL,
-                       "--average wants latest:K, latest:K:STEPS or ema:KEEP (0 to less than 1), not \"%s\"",
-                       text);
-    *out = a;
-    return LB_OK;
-}
-
 /* ---- Runs ------------------------------------------------------------------------------------------------ */
 
 /* The last component, without slashes at the end; in new memory. */
@@ -139,7 +117,7 @@ static bool is_there(const lb_run_steps *list, size_t until, uint64_t step)
 }
 
 /* Whether every checkpoint that the average at steps[at] is of is there: a mean of fewer would be another one. */
-static bool is_whole(const lb_run_steps *list, size_t at, const lb_robust_average *a)
+static bool is_whole(const lb_run_steps *list, size_t at, const lb_average_named *a)
 {
     if (a->keep >= 0.0)
         return at > 0;
@@ -152,7 +130,7 @@ static bool is_whole(const lb_run_steps *list, size_t at, const lb_robust_averag
 }
 
 static lb_status add_checkpoints(lb_robust_points *p, size_t index, uint64_t every, const lb_train_options *o,
-                                 const lb_schedule *schedule, const lb_robust_average *average, lb_error *err)
+                                 const lb_schedule *schedule, const lb_average_named *average, lb_error *err)
 {
     const lb_robust_run *run = &p->runs[index];
     lb_run_steps list;
@@ -186,7 +164,7 @@ static lb_status add_checkpoints(lb_robust_points *p, size_t index, uint64_t eve
 }
 
 static lb_status add_points(lb_robust_points *p, size_t index, uint64_t every,
-                            const lb_robust_average *averages, size_t average_count, lb_error *err)
+                            const lb_average_named *averages, size_t average_count, lb_error *err)
 {
     lb_robust_run *run = &p->runs[index];
     lb_train_options o;
@@ -206,8 +184,8 @@ static lb_status add_points(lb_robust_points *p, size_t index, uint64_t every,
 }
 
 lb_status lb_robust_points_list(const char *const *models, size_t count, uint64_t every,
-                                const lb_robust_average *averages, size_t average_count,
-                                lb_robust_points *out, lb_error *err)
+                                const lb_average_named *averages, size_t average_count, lb_robust_points *out,
+                                lb_error *err)
 {
     *out = (lb_robust_points){0};
     LB_TRY(lb_alloc_array(&out->runs, count, sizeof *out->runs, "list of runs", err));

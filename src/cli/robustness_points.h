@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/error.h"
+#include "cli/average_named.h"
 
 /* A run, or a model that stands alone. */
 typedef struct lb_robust_run {
@@ -32,20 +32,11 @@ typedef struct lb_robust_points {
     size_t run_count, count, capacity;
 } lb_robust_points;
 
-/* "latest:K", "latest:K:SPACING" (steps between the checkpoints that are averaged), "ema:KEEP". */
-typedef struct lb_robust_average {
-    const char *text;
-    size_t latest, spacing;
-    double keep; /* of an EMA; negative: a mean of the latest */
-} lb_robust_average;
-
-lb_status lb_robust_average_parse(const char *text, lb_robust_average *out, lb_error *err);
-
 /* Of every run the checkpoints at multiples of `every` steps (0: all) and the last, and where each average of these has
  * all the checkpoints that it is of. *out is to be freed whatever is returned. */
 lb_status lb_robust_points_list(const char *const *models, size_t count, uint64_t every,
-                                const lb_robust_average *averages, size_t average_count,
-                                lb_robust_points *out, lb_error *err);
+                                const lb_average_named *averages, size_t average_count, lb_robust_points *out,
+                                lb_error *err);
 void lb_robust_points_free(lb_robust_points *points);
 
 #endif

@@ -201,6 +201,7 @@ static lb_status read_stream(const json_t *body, lb_api_request *r, lb_error *er
     LB_TRY(lb_json_bool(body, "stream", false, where, &r->stream, err));
     LB_TRY(lb_json_bool(body, "cache_prompt", true, where, &cached, err));
     r->forget = !cached;
+    LB_TRY(lb_json_bool(body, "ignore_eos", false, where, &r->goes_on, err));
     if (!options)
         return LB_OK;
     if (!json_is_object(options))
@@ -296,6 +297,7 @@ lb_generate_options lb_api_request_options(const lb_api_request *r)
     o.top_scores = r->top_scores;
     o.continues_text = r->kind == LB_API_COMPLETION;
     o.forget = r->forget;
+    o.ignore_end = r->goes_on;
     return o;
 }
 

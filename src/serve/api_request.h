@@ -24,6 +24,7 @@ typedef struct lb_api_request {
     bool scores; /* log probabilities are wanted, and of so many alternatives */
     size_t top_scores;
     bool forget; /* "cache_prompt": false */
+    bool goes_on; /* "ignore_eos": an end token is not the end */
     double temperature, top_p, min_p, repeat_penalty;
     size_t top_k;
     uint64_t seed;

@@ -333,7 +333,11 @@ for file in model-00008-of-00009 lowbit-learned-00001 lowbit-learned-00008; do
     kill -KILL "$process" 2>/dev/null
     wait "$process" 2>/dev/null
     [ -d "$work/killed" ] && { rm -rf "$work/killed"; continue; } # it was faster than we
-    [ $file = lowbit-learned-00001 ] && rm -f "$work/killed.partial/lowbit-learned-00008.safetensors"
+    # Some of them: the last is taken away, unless the blocks' own files are being made anew with them already.
+    last=$work/killed.partial/lowbit-learned-00008.safetensors
+    if [ $file = lowbit-learned-00001 ] && [ -e "$last" ] && [ "$work/killed.partial/model-00001-of-00009.safetensors" -ot "$last" ]; then
+        rm -f "$last"
+    fi
     expect 1 quantize "$work/deep" -o "$work/killed" "${learning[@]}" --polish 7 --resume
     one_sentence
     stderr_has 'it was made with another recipe (polish)'

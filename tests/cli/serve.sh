@@ -148,7 +148,7 @@ stop INT
 
 # A line with an end, time that runs out, clients that go away, and an end while answers are under way.
 start "$work/slow" --parallel 1 --queue 1 --timeout 3 --grace 0.3 --threads 1
-long='{"prompt":"the cat","max_tokens":60000,"temperature":3,"seed":3,"stop":null'
+long='{"prompt":"the cat","max_tokens":60000,"temperature":3,"seed":3,"stop":null,"ignore_eos":true'
 curl -s -o "$work/first" "$url/v1/completions" -d "$long}" &
 first=$!
 for _ in $(seq 100); do [ "$(metric sequences_busy)" = 1 ] && break; sleep 0.02; done

@@ -22,14 +22,14 @@ static void a_completion_is_read(void **state)
     assert_true(r.temperature == 1 && r.top_p == 1 && r.seed == 7);
     assert_false(r.stream || r.scores || r.forget);
     lb_generate_options o = lb_api_request_options(&r);
-    assert_true(o.continues_text && o.top_k == 0 && o.min_p == 0 && o.repeat_penalty == 1);
+    assert_true(!o.ignore_end && o.continues_text && o.top_k == 0 && o.min_p == 0 && o.repeat_penalty == 1);
     lb_api_request_free(&r);
 
     assert_int_equal(parse(LB_API_COMPLETION,
                            "{\"prompt\": [3, 1, 4], \"max_tokens\": 5, \"temperature\": 0, \"top_p\": 0.5,"
                            " \"top_k\": 9, \"min_p\": 0.1, \"repeat_penalty\": 1.5, \"seed\": -1, \"stop\": "
                            "[\"x\", \"yz\"], \"stream\": true, \"stream_options\": {\"include_usage\": true},"
-                           " \"logprobs\": 3, \"cache_prompt\": false, \"unknown\": {}, \"user\": \"me\"}",
+                           " \"logprobs\": 3, \"cache_prompt\": false, \"ignore_eos\": true, \"unknown\": {}, \"user\": \"me\"}",
                            &r, &err),
                      LB_OK);
     assert_null(r.prompt);
@@ -37,10 +37,10 @@ static void a_completion_is_read(void **state)
     assert_int_equal(r.ids[2], 4);
     assert_int_equal(r.stop_count, 2);
     assert_string_equal(r.stops[1], "yz");
-    assert_true(r.stream && r.include_usage && r.scores && r.forget && r.top_scores == 3);
+    assert_true(r.stream && r.include_usage && r.scores && r.forget && r.goes_on && r.top_scores == 3);
     assert_true(r.seed == UINT64_MAX && r.top_k == 9 && r.repeat_penalty == 1.5 && r.min_p == 0.1);
     o = lb_api_request_options(&r);
-    assert_true(o.max_tokens == 5 && o.stop_count == 2 && o.temperature == 0 && o.top_scores == 3);
+    assert_true(o.ignore_end && o.max_tokens == 5 && o.stop_count == 2 && o.temperature == 0 && o.top_scores == 3);
     lb_api_request_free(&r);
 
     assert_int_equal(parse(LB_API_COMPLETION, "{\"prompt\": [\"one\"], \"top_p\": 0, \"n\": null}", &r, &err),

@@ -40,9 +40,9 @@ static char *make_run(const char *root, const char *name, unsigned first, const 
 static size_t list(const char *const *models, size_t count, uint64_t every, const char *average,
                    lb_robust_points *p)
 {
-    lb_robust_average a;
+    lb_average_named a;
     lb_error err;
-    if (average && lb_robust_average_parse(average, &a, &err) != LB_OK)
+    if (average && lb_average_parse(average, &a, &err) != LB_OK)
         fail_msg("%s", err.msg);
     if (lb_robust_points_list(models, count, every, &a, average != NULL, p, &err) != LB_OK)
         fail_msg("%s", err.msg);
@@ -146,14 +146,14 @@ static void averages_are_named(void **state)
     static const char *const bad[] = {"",          "latest",     "latest:",     "latest:0", "latest:-2",
                                       "latest:3:", "latest:3:0", "latest:3:5x", "latest:x", "ema:1",
                                       "ema:",      "ema:-0.1",   "ema:nan",     "mean:3"};
-    lb_robust_average a;
+    lb_average_named a;
     lb_error err;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        if (lb_robust_average_parse(bad[i], &a, &err) == LB_OK)
+        if (lb_average_parse(bad[i], &a, &err) == LB_OK)
             fail_msg("\"%s\" was taken", bad[i]);
-    assert_int_equal(lb_robust_average_parse("latest:7:30", &a, &err), LB_OK);
+    assert_int_equal(lb_average_parse("latest:7:30", &a, &err), LB_OK);
     assert_true(a.latest == 7 && a.spacing == 30 && a.keep < 0);
-    assert_int_equal(lb_robust_average_parse("ema:0.5", &a, &err), LB_OK);
+    assert_int_equal(lb_average_parse("ema:0.5", &a, &err), LB_OK);
     assert_true(a.keep == 0.5);
 }
 
