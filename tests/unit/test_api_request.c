@@ -29,7 +29,8 @@ static void a_completion_is_read(void **state)
                            "{\"prompt\": [3, 1, 4], \"max_tokens\": 5, \"temperature\": 0, \"top_p\": 0.5,"
                            " \"top_k\": 9, \"min_p\": 0.1, \"repeat_penalty\": 1.5, \"seed\": -1, \"stop\": "
                            "[\"x\", \"yz\"], \"stream\": true, \"stream_options\": {\"include_usage\": true},"
-                           " \"logprobs\": 3, \"cache_prompt\": false, \"ignore_eos\": true, \"unknown\": {}, \"user\": \"me\"}",
+                           " \"logprobs\": 3, \"cache_prompt\": false, \"ignore_eos\": true,"
+                           " \"unknown\": {}, \"user\": \"me\"}",
                            &r, &err),
                      LB_OK);
     assert_null(r.prompt);
