@@ -44,15 +44,15 @@ static lb_status ask(lb_generator *generator, const char *question, size_t most,
     return lb_generate_text(generator, question, strlen(question), &o, NULL, err);
 }
 
-static lb_status run_item(lb_generator *generator, const lb_task_kind *kind, const lb_task_item *item,
-                          const lb_task_items *examples, size_t shots, size_t most,
-                          const lb_progress *progress, bool *strict, bool *flexible, lb_error *err)
+static lb_status run_item(lb_generator *generator, const lb_task_set *set, const lb_task_item *item,
+                          size_t most, const lb_progress *progress, bool *strict, bool *flexible,
+                          lb_error *err)
 {
     char right[LB_ANSWER_BYTES], got[LB_ANSWER_BYTES];
     lb_text question = {0};
     answer a = {0};
     lb_status st = LB_OK;
-    LB_GO(lb_task_heading(kind, item, examples, shots, &question, err));
+    LB_GO(lb_task_heading(set, item, &question, err));
     lb_text_add_string(&question, item->contexts[0]);
     if (question.failed) {
         st = lb_fail(err, LB_ENOMEM, "tasks: no memory");
@@ -82,39 +82,30 @@ lb_status lb_task_generate(const char *model, const char *cpu, const lb_task *ta
                            size_t shots, size_t most, const lb_progress *progress, lb_generated_result *out,
                            lb_error *err)
 {
-    const lb_task_kind *kind;
-    lb_task_items items = {0}, others = {0};
+    lb_task_set set;
     lb_generator *generator = NULL;
     lb_generator_options g;
-    const size_t first = task->examples ? 0 : shots;
     const double began = lb_now();
     size_t strict = 0, flexible = 0;
     lb_status st = LB_OK;
-    LB_TRY(lb_task_find(task->name, &kind, err));
-    LB_GO(lb_task_read(kind, task->data, limit ? limit + first : 0, &items, err));
-    if (task->examples)
-        LB_GO(lb_task_read(kind, task->examples, 0, &others, err));
-    if (items.count <= first) {
-        st = lb_fail(err, LB_EINVAL, "%s has %zu lines, all of which would be examples", task->data,
-                     items.count);
-        goto done;
-    }
+    LB_GO(lb_task_set_read(task, limit, shots, &set, err));
+    const size_t n = set.items.count - set.first;
     lb_generator_options_init(&g);
     g.cpu = cpu;
     LB_GO(lb_generator_open(model, &g, &generator, err));
-    for (size_t i = first; i < items.count; i++) {
+    for (size_t i = 0; i < n; i++) {
         bool right = false, loosely = false;
-        LB_GO(lb_progress_tell(progress, task->name, i - first, items.count - first, err));
-        st = run_item(generator, kind, &items.items[i], task->examples ? &others : &items, shots, most,
-                      progress, &right, &loosely, err);
+        LB_GO(lb_progress_tell(progress, task->name, i, n, err));
+        st =
+            run_item(generator, &set, &set.items.items[set.first + i], most, progress, &right, &loosely, err);
         if (st != LB_OK) {
-            st = st == LB_ECANCELED ? st : lb_fail_at(err, st, "%s: question %zu", task->data, i + 1);
+            st = st == LB_ECANCELED ? st
+                                    : lb_fail_at(err, st, "%s: question %zu", task->data, set.first + i + 1);
             goto done;
         }
         strict += right;
         flexible += loosely;
     }
-    const size_t n = items.count - first;
     *out = (lb_generated_result){
         .items = n, .strict = (double)strict / (double)n, .flexible = (double)flexible / (double)n};
     out->strict_stderr = share_error(out->strict, n);
@@ -122,7 +113,6 @@ lb_status lb_task_generate(const char *model, const char *cpu, const lb_task *ta
     out->seconds = lb_now() - began;
 done:
     lb_generator_close(generator);
-    lb_task_items_free(&items);
-    lb_task_items_free(&others);
+    lb_task_set_free(&set);
     return st;
 }

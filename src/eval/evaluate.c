@@ -14,6 +14,7 @@
 #include "base/thread.h"
 #include "eval/divergence.h"
 #include "eval/forward.h"
+#include "eval/mean.h"
 #include "eval/windows.h"
 
 enum {
@@ -141,22 +142,10 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Mean and its standard error. */
-static void mean_of(const double *values, size_t n, double *mean, double *error)
-{
-    double total = 0.0, squares = 0.0;
-    for (size_t i = 0; i < n; i++)
-        total += values[i];
-    *mean = total / (double)n;
-    for (size_t i = 0; i < n; i++)
-        squares += (values[i] - *mean) * (values[i] - *mean);
-    *error = n > 1 ? sqrt(squares / (double)(n - 1) / (double)n) : 0.0;
-}
-
 static lb_score score_of(const double *nll, size_t n)
 {
     lb_score s;
-    mean_of(nll, n, &s.nll_mean, &s.nll_stderr);
+    lb_mean(nll, n, &s.nll_mean, &s.nll_stderr);
     s.perplexity = exp(s.nll_mean);
     s.perplexity_stderr = s.perplexity * s.nll_stderr;
     return s;
@@ -178,8 +167,8 @@ static void compare(const evaluation *e, const stream *s, const stream *referenc
     size_t same = 0;
     r->compares = true;
     r->reference = score_of(reference->nll, n);
-    mean_of(s->kl_top, n, &r->kl_top25_mean, &r->kl_top25_stderr);
-    mean_of(s->kl, n, &r->kl_mean, &r->kl_stderr);
+    lb_mean(s->kl_top, n, &r->kl_top25_mean, &r->kl_top25_stderr);
+    lb_mean(s->kl, n, &r->kl_mean, &r->kl_stderr);
     qsort(s->kl, n, sizeof *s->kl, ascending);
     r->kl_median = n % 2 ? s->kl[n / 2] : 0.5 * (s->kl[n / 2 - 1] + s->kl[n / 2]);
     r->kl_p99 = s->kl[(size_t)(0.99 * (double)(n - 1))];

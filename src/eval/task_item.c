@@ -99,6 +99,17 @@ static bool is_simple(const json_t *line)
 
 /* ---- What a question and a choice become ---------------------------------------------------------------------- */
 
+/* Without white space at both ends: where the text begins, and its length. */
+static const char *trim(const char *text, size_t *length)
+{
+    while (isspace((unsigned char)*text))
+        text++;
+    *length = strlen(text);
+    while (*length > 0 && isspace((unsigned char)text[*length - 1]))
+        --*length;
+    return text;
+}
+
 static size_t characters(const char *text)
 {
     size_t count = 0, used;
@@ -261,13 +272,8 @@ static lb_status read_winogrande(const json_t *line, lb_task_item *out, lb_error
     const char *blank = strchr(q.text, '_');
     if (!blank)
         return lb_fail(err, LB_EFORMAT, "the sentence has no _ for its options");
-    const char *rest = blank + 1;
     size_t length;
-    while (isspace((unsigned char)*rest))
-        rest++;
-    length = strlen(rest);
-    while (length > 0 && isspace((unsigned char)rest[length - 1]))
-        length--;
+    const char *rest = trim(blank + 1, &length);
     for (size_t i = 0; i < q.count; i++) {
         lb_text text = {0}, after = {0};
         lb_text_add(&text, q.text, (size_t)(blank - q.text));
@@ -288,11 +294,8 @@ static void add_cleaned(lb_text *out, const char *text)
 {
     static const char title[] = " [title]";
     lb_text plain = {0};
-    while (isspace((unsigned char)*text))
-        text++;
-    size_t length = strlen(text);
-    while (length > 0 && isspace((unsigned char)text[length - 1]))
-        length--;
+    size_t length;
+    text = trim(text, &length);
     for (size_t i = 0; i < length;) {
         const char *close = text[i] == '[' ? memchr(text + i, ']', length - i) : NULL;
         const char *line_end = text[i] == '[' ? memchr(text + i, '\n', length - i) : NULL;
@@ -390,12 +393,9 @@ static lb_status read_mmlu(const json_t *line, lb_task_item *out, lb_error *err)
     }
     if (q.count > LETTERS)
         return lb_fail(err, LB_EFORMAT, "there are %zu options, want at most %d", q.count, LETTERS);
-    while (isspace((unsigned char)*q.text))
-        q.text++;
-    size_t length = strlen(q.text);
-    while (length > 0 && isspace((unsigned char)q.text[length - 1]))
-        length--;
-    lb_text_add(&text, q.text, length);
+    size_t length;
+    const char *asked = trim(q.text, &length);
+    lb_text_add(&text, asked, length);
     for (size_t i = 0; i < q.count; i++)
         lb_text_add_format(&text, "\n%s. %s", letters[i], q.options[i]);
     lb_text_add_string(&text, "\nAnswer:");
@@ -571,9 +571,33 @@ lb_status lb_task_read(const lb_task_kind *kind, const char *path, size_t limit,
     return st;
 }
 
-lb_status lb_task_heading(const lb_task_kind *kind, const lb_task_item *item, const lb_task_items *examples,
-                          size_t shots, lb_text *out, lb_error *err)
+lb_status lb_task_set_read(const lb_task *task, size_t limit, size_t shots, lb_task_set *out, lb_error *err)
 {
+    *out = (lb_task_set){.first = task->examples ? 0 : shots, .shots = shots};
+    LB_TRY(lb_task_find(task->name, &out->kind, err));
+    if (shots > 0 && !task->examples && out->kind->says_group)
+        return lb_fail(err, LB_EINVAL, "task %s wants a file of examples for each of its subjects",
+                       task->name);
+    LB_TRY(lb_task_read(out->kind, task->data, limit ? limit + out->first : 0, &out->items, err));
+    if (shots > 0 && task->examples)
+        LB_TRY(lb_task_read(out->kind, task->examples, 0, &out->others, err));
+    if (out->items.count <= out->first)
+        return lb_fail(err, LB_EINVAL, "%s has %zu lines, all of which would be examples", task->data,
+                       out->items.count);
+    return LB_OK;
+}
+
+void lb_task_set_free(lb_task_set *set)
+{
+    lb_task_items_free(&set->items);
+    lb_task_items_free(&set->others);
+}
+
+lb_status lb_task_heading(const lb_task_set *set, const lb_task_item *item, lb_text *out, lb_error *err)
+{
+    const lb_task_kind *kind = set->kind;
+    const lb_task_items *examples = set->others.items ? &set->others : &set->items;
+    const size_t shots = set->shots;
     size_t found = 0;
     if (kind->says_group && item->group) {
         const char *place = strstr(kind->says_group, "%s");

@@ -51,9 +51,20 @@ lb_status lb_task_read(const lb_task_kind *kind, const char *path, size_t limit,
                        lb_error *err);
 void lb_task_items_free(lb_task_items *items);
 
-/* What stands before the item's own question: the kind's heading, and the first `shots` examples of its group,
- * each with its answer. LB_EINVAL where there are fewer. */
-lb_status lb_task_heading(const lb_task_kind *kind, const lb_task_item *item, const lb_task_items *examples,
-                          size_t shots, lb_text *out, lb_error *err);
+/* A task's questions, and the examples that stand before each. */
+typedef struct lb_task_set {
+    const lb_task_kind *kind;
+    lb_task_items items, others; /* others: examples of a file of their own */
+    size_t first; /* of items: those before are examples */
+    size_t shots;
+} lb_task_set;
+
+/* At most `limit` questions (0: all). LB_EINVAL where nothing is left to ask. To be freed whatever is returned. */
+lb_status lb_task_set_read(const lb_task *task, size_t limit, size_t shots, lb_task_set *out, lb_error *err);
+void lb_task_set_free(lb_task_set *set);
+
+/* What stands before the item's own question: the kind's heading, and the first examples of its group, each with its
+ * answer. LB_EINVAL where there are fewer than shots. */
+lb_status lb_task_heading(const lb_task_set *set, const lb_task_item *item, lb_text *out, lb_error *err);
 
 #endif

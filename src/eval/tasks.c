@@ -9,14 +9,13 @@
 #include "base/clock.h"
 #include "base/options.h"
 #include "eval/likelihood.h"
+#include "eval/mean.h"
 #include "eval/task_item.h"
 #include "eval/task_prompt.h"
 
-/* One task, read. */
+/* One task, and its questions as ids. */
 typedef struct job {
-    const lb_task_kind *kind;
-    lb_task_items items, others; /* others: examples of another file */
-    size_t first; /* of items: those before are examples */
+    lb_task_set set;
     lb_request *requests; /* [request_count]: choice by choice, item by item */
     size_t request_count;
 } job;
@@ -36,20 +35,10 @@ void lb_tasks_options_init(lb_tasks_options *options)
 
 static lb_status read_task(const lb_tasks_options *o, const lb_task *task, job *j, lb_error *err)
 {
-    LB_TRY(lb_task_find(task->name, &j->kind, err));
-    if (j->kind->scoring == LB_TASK_GENERATE)
+    LB_TRY(lb_task_set_read(task, o->limit, o->shots, &j->set, err));
+    if (j->set.kind->scoring == LB_TASK_GENERATE)
         return lb_fail(err, LB_EINVAL, "task %s is scored by what is generated, not by likelihood",
                        task->name);
-    if (o->shots > 0 && !task->examples && j->kind->says_group)
-        return lb_fail(err, LB_EINVAL, "task %s wants a file of examples for each of its subjects",
-                       task->name);
-    j->first = task->examples ? 0 : o->shots;
-    LB_TRY(lb_task_read(j->kind, task->data, o->limit ? o->limit + j->first : 0, &j->items, err));
-    if (o->shots > 0 && task->examples)
-        LB_TRY(lb_task_read(j->kind, task->examples, 0, &j->others, err));
-    if (j->items.count <= j->first)
-        return lb_fail(err, LB_EINVAL, "%s has %zu lines, all of which would be examples", task->data,
-                       j->items.count);
     return LB_OK;
 }
 
@@ -58,19 +47,18 @@ static lb_status read_task(const lb_tasks_options *o, const lb_task *task, job *
 static size_t choices_of(const job *j)
 {
     size_t count = 0;
-    for (size_t i = j->first; i < j->items.count; i++)
-        count += j->items.items[i].choice_count;
+    for (size_t i = j->set.first; i < j->set.items.count; i++)
+        count += j->set.items.items[i].choice_count;
     return count;
 }
 
 static lb_status add_requests(const tasks *t, job *j, const lb_task_item *item, const lb_tokenizer *tokenizer,
                               size_t most, lb_error *err)
 {
-    const lb_task_items *examples = j->others.items ? &j->others : &j->items;
     lb_status st = LB_OK;
     for (size_t c = 0; st == LB_OK && c < item->choice_count; c++) {
         lb_text question = {0};
-        st = lb_task_heading(j->kind, item, examples, t->o->shots, &question, err);
+        st = lb_task_heading(&j->set, item, &question, err);
         if (st == LB_OK)
             lb_text_add_string(&question, item->contexts[item->context_count > 1 ? c : 0]);
         if (st == LB_OK && question.failed)
@@ -90,8 +78,8 @@ static lb_status tokenize(const tasks *t, size_t index, const lb_tokenizer *toke
 {
     job *j = &t->jobs[index];
     LB_TRY(lb_alloc_array(&j->requests, choices_of(j), sizeof *j->requests, "questions", err));
-    for (size_t i = j->first; i < j->items.count; i++) {
-        const lb_status st = add_requests(t, j, &j->items.items[i], tokenizer, most, err);
+    for (size_t i = j->set.first; i < j->set.items.count; i++) {
+        const lb_status st = add_requests(t, j, &j->set.items.items[i], tokenizer, most, err);
         if (st != LB_OK)
             return lb_fail_at(err, st, "%s: question %zu", t->o->tasks[index].data, i + 1);
         LB_TRY(lb_progress_tell(&t->o->progress, "reading", 0, 0, err));
@@ -102,18 +90,6 @@ static lb_status tokenize(const tasks *t, size_t index, const lb_tokenizer *toke
 }
 
 /* ---- Scores -------------------------------------------------------------------------------------------------- */
-
-/* The mean of values, and its standard error with n - 1. */
-static void mean_of(const double *values, size_t n, double *mean, double *error)
-{
-    double sum = 0.0, squares = 0.0;
-    for (size_t i = 0; i < n; i++)
-        sum += values[i];
-    *mean = sum / (double)n;
-    for (size_t i = 0; i < n; i++)
-        squares += (values[i] - *mean) * (values[i] - *mean);
-    *error = n > 1 ? sqrt(squares / (double)(n - 1) / (double)n) : 0.0;
-}
 
 /* The first of the best. */
 static size_t best_of(const double *scores, size_t n)
@@ -134,7 +110,7 @@ static void score_item(const job *j, const lb_task_item *item, const lb_request 
     }
     s->choices = item->choice_count;
     s->gold = item->gold;
-    if (j->kind->scoring == LB_TASK_LAST_WORD) {
+    if (j->set.kind->scoring == LB_TASK_LAST_WORD) {
         s->right = s->right_norm = requests[0].greedy;
         return;
     }
@@ -145,14 +121,14 @@ static void score_item(const job *j, const lb_task_item *item, const lb_request 
 static lb_status summarize(const tasks *t, size_t index, lb_task_result *r, lb_error *err)
 {
     const job *j = &t->jobs[index];
-    const size_t n = j->items.count - j->first;
+    const size_t n = j->set.items.count - j->set.first;
     double *right, ignored;
     LB_TRY(lb_alloc_array(&right, 3 * n, sizeof *right, "scores", err));
     double *right_norm = right + n, *sums = right_norm + n;
     const lb_request *at = j->requests;
     for (size_t i = 0; i < n; i++) {
-        const lb_task_item *item = &j->items.items[j->first + i];
-        lb_task_scores s = {.index = j->first + i};
+        const lb_task_item *item = &j->set.items.items[j->set.first + i];
+        lb_task_scores s = {.index = j->set.first + i};
         score_item(j, item, at, &s);
         at += item->choice_count;
         right[i] = s.right;
@@ -163,11 +139,11 @@ static lb_status summarize(const tasks *t, size_t index, lb_task_result *r, lb_e
     }
     *r = (lb_task_result){
         .items = n, .acc_norm = NAN, .acc_norm_stderr = NAN, .perplexity = NAN, .perplexity_stderr = NAN};
-    mean_of(right, n, &r->acc, &r->acc_stderr);
-    if (j->kind->scoring == LB_TASK_CHOICE_NORM)
-        mean_of(right_norm, n, &r->acc_norm, &r->acc_norm_stderr);
-    if (j->kind->scoring == LB_TASK_LAST_WORD) {
-        mean_of(sums, n, &ignored, &r->perplexity_stderr);
+    lb_mean(right, n, &r->acc, &r->acc_stderr);
+    if (j->set.kind->scoring == LB_TASK_CHOICE_NORM)
+        lb_mean(right_norm, n, &r->acc_norm, &r->acc_norm_stderr);
+    if (j->set.kind->scoring == LB_TASK_LAST_WORD) {
+        lb_mean(sums, n, &ignored, &r->perplexity_stderr);
         r->perplexity = exp(-ignored);
         r->perplexity_stderr *= r->perplexity;
     }
@@ -213,8 +189,7 @@ static void free_job(job *j)
     for (size_t i = 0; i < j->request_count; i++)
         lb_free(j->requests[i].ids);
     lb_free(j->requests);
-    lb_task_items_free(&j->items);
-    lb_task_items_free(&j->others);
+    lb_task_set_free(&j->set);
 }
 
 lb_status lb_tasks_run(const lb_tasks_options *options, lb_task_result *results, lb_error *err)

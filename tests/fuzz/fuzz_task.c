@@ -32,10 +32,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (lb_task_parse(kind, (const char *)data + 1, size - 1, 100, "fuzz.jsonl", &items, &err) != LB_OK)
         return 0;
+    const lb_task_set set = {.kind = kind, .items = items, .shots = 1};
     for (size_t i = 0; i < items.count; i++) {
         lb_text heading = {0};
         check(&items.items[i]);
-        (void)lb_task_heading(kind, &items.items[i], &items, 1, &heading, &err);
+        (void)lb_task_heading(&set, &items.items[i], &heading, &err);
         lb_text_free(&heading);
     }
     lb_task_items_free(&items);

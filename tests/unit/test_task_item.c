@@ -200,16 +200,19 @@ static void examples_are_of_the_same_subject(void **state)
     lb_error err;
     assert_int_equal(lb_task_find("mmlu", &kind, &err), LB_OK);
     assert_int_equal(lb_task_parse(kind, lines, sizeof lines - 1, 0, "data", &items, &err), LB_OK);
-    assert_int_equal(lb_task_heading(kind, &items.items[0], &items, 2, &text, &err), LB_OK);
+    lb_task_set set = {.kind = kind, .items = items, .shots = 2};
+    assert_int_equal(lb_task_heading(&set, &items.items[0], &text, &err), LB_OK);
     assert_string_equal(text.data, "The following are multiple choice questions (with answers) about law.\n\n"
                                    "a\nA. 1\nB. 2\nAnswer: A\n\n"
                                    "c\nA. 1\nB. 2\nAnswer: B\n\n");
     lb_text_free(&text);
-    assert_int_equal(lb_task_heading(kind, &items.items[1], &items, 0, &text, &err), LB_OK);
+    set.shots = 0;
+    assert_int_equal(lb_task_heading(&set, &items.items[1], &text, &err), LB_OK);
     assert_string_equal(text.data,
                         "The following are multiple choice questions (with answers) about art history.\n\n");
     lb_text_free(&text);
-    assert_int_equal(lb_task_heading(kind, &items.items[1], &items, 2, &text, &err), LB_EINVAL);
+    set.shots = 2;
+    assert_int_equal(lb_task_heading(&set, &items.items[1], &text, &err), LB_EINVAL);
     assert_non_null(strstr(err.msg, "1 examples about art history, want 2"));
     lb_text_free(&text);
     lb_task_items_free(&items);
