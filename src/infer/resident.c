@@ -157,8 +157,6 @@ done:
 
 bool lb_resident_is_quantized(const lb_resident *r)
 {
-    if (r->ends.head.encoded || r->ends.embed.encoded)
-        return true;
     for (size_t layer = 0; layer < r->config.layers; layer++)
         for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
             if (r->blocks[layer].linear[which].encoded)

@@ -27,7 +27,7 @@ lb_status lb_resident_round(const lb_resident *from, const lb_format *layers, co
 
 void lb_resident_free(lb_resident *resident);
 
-/* Whether any matrix is quantized. */
+/* Whether any layer of a block is quantized. (Of some GGUF files the embedding alone is.) */
 bool lb_resident_is_quantized(const lb_resident *resident);
 
 /* Bytes of weights that decoding one token reads: all layers, norms, biases and the head; of the

@@ -357,6 +357,12 @@ static void times_few(const lb_kernels *kernels, const lb_qmat *matrix, size_t p
     kernels->qmat_times_few(&p, views, count, y, stride);
 }
 
+/* Portable kernels are far behind BLAS, and blocks of 16 are multiplied one vector at a time. */
+static bool many_pays(const lb_kernels *kernels, const lb_qmat *matrix)
+{
+    return kernels->qmat_times_few != lb_kernels_get(LB_CPU_REF)->qmat_times_few && !of(matrix)->first.halves;
+}
+
 static bool takes_rows(const lb_qmat *matrix)
 {
     return !of(matrix)->first.blocked;
@@ -382,6 +388,7 @@ static const lb_qmat_kind panel_kind = {.panel_rows = LB_PANEL_ROWS,
                                         .set_encoded = set_encoded,
                                         .times = times,
                                         .times_few = times_few,
+                                        .many_pays = many_pays,
                                         .takes_rows = takes_rows,
                                         .times_rows = times_rows,
                                         .dequantize = dequantize};

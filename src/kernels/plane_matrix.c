@@ -123,6 +123,14 @@ static void times(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel
     kernels->planes_times(&p, &view, y);
 }
 
+/* A plane is a pass of its own, and after some of them BLAS is faster; so it is than the portable kernels. */
+static bool many_pays(const lb_kernels *kernels, const lb_qmat *matrix)
+{
+    enum { MOST_PLANES = 3 };
+    return kernels->planes_times != lb_kernels_get(LB_CPU_REF)->planes_times &&
+           of(matrix)->first.planes <= MOST_PLANES;
+}
+
 static void dequantize(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, size_t first,
                        size_t count, float *out)
 {
@@ -136,4 +144,5 @@ static const lb_qmat_kind plane_kind = {.panel_rows = LB_PLANE_ROWS,
                                         .set_encoded = set_encoded,
                                         .prepare = lb_qvec_make_sums,
                                         .times = times,
+                                        .many_pays = many_pays,
                                         .dequantize = dequantize};

@@ -141,6 +141,11 @@ bool lb_qmat_takes(const lb_qmat *matrix, const lb_qvec *x)
     return x->x || !is_planes(&matrix->format);
 }
 
+bool lb_qmat_many_pays(const lb_kernels *kernels, const lb_qmat *matrix)
+{
+    return matrix->kind->many_pays && matrix->kind->many_pays(kernels, matrix);
+}
+
 void lb_qmat_times(const lb_kernels *kernels, const lb_qmat *matrix, lb_qvec *x, float *y)
 {
     assert(x->cols == matrix->cols && lb_qmat_takes(matrix, x));

@@ -90,6 +90,10 @@ bool lb_qvec_set_format(const lb_kernels *kernels, lb_qvec *vectors, const lb_fo
 /* Whether the two can be multiplied: bit planes want vectors of lb_qvec_set. */
 bool lb_qmat_takes(const lb_qmat *matrix, const lb_qvec *x);
 
+/* Whether many vectors (a prompt) are multiplied faster as codes than as floats by BLAS, for which the matrix would be
+ * expanded. */
+bool lb_qmat_many_pays(const lb_kernels *kernels, const lb_qmat *matrix);
+
 /* y [count, rows] = x W^T. Threaded over panels of rows; the same bits at any thread count, from every instruction
  * set, and with or without other vectors beside one. */
 void lb_qmat_times(const lb_kernels *kernels, const lb_qmat *matrix, lb_qvec *x, float *y);

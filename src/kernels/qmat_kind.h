@@ -21,6 +21,8 @@ typedef struct lb_qmat_kind {
      * there is nothing that they could share. */
     void (*times_few)(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, const lb_qvec *x,
                       size_t index, size_t count, float *y, size_t stride);
+    /* lb_qmat_many_pays; NULL: never. */
+    bool (*many_pays)(const lb_kernels *kernels, const lb_qmat *matrix);
     /* NULL: never. y [count][16] of one part of rows (qrows.h), where takes_rows. */
     bool (*takes_rows)(const lb_qmat *matrix);
     void (*times_rows)(const lb_kernels *kernels, const lb_qmat *matrix, size_t panel, const lb_qrows_view *x,

@@ -116,7 +116,7 @@ lb_status lb_workspace_create(const lb_config *c, size_t max_tokens, lb_workspac
                   {&ws.a, q},         {&ws.gate, c->ffn}, {&ws.m, c->ffn}, {&ws.y, c->hidden}};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         LB_GO(lb_alloc_array(arrays[i].array, max_tokens, arrays[i].width * sizeof(float), "workspace", err));
-    LB_GO(lb_qvec_create(max_tokens < LB_DECODE_TOKENS ? max_tokens : LB_DECODE_TOKENS, lb_widest_input(c),
+    LB_GO(lb_qvec_create(max_tokens < LB_CODED_TOKENS ? max_tokens : LB_CODED_TOKENS, lb_widest_input(c),
                          &ws.vectors, err));
     LB_GO(lb_qrows_create(&ws.rows, err));
     *out = ws;
@@ -157,15 +157,21 @@ static void norm_tokens(const lb_stage_context *c, const float *x, const float *
     lb_parallel_for(tokens, ROWS_PER_CHUNK, norm_rows, &j);
 }
 
-/* Whether a stage's layers go through the decode kernels: a single token or several such, and a few where that reads
- * less. */
+/* Whether the decode kernels are faster for so many tokens than expanding the layer's weights for BLAS. */
+static bool codes_pay(const lb_stage_context *c, const lb_linear *l, size_t tokens)
+{
+    return l->quantized && (tokens <= LB_DECODE_TOKENS || lb_qmat_many_pays(c->kernels, l->quantized));
+}
+
+/* Whether a stage's layers go through the decode kernels: a single token or several such, and more where that is
+ * faster for one of the layers. */
 static bool decodes(const lb_stage_context *c, lb_stage stage, size_t tokens)
 {
-    bool quantized = c->positions != NULL;
+    bool pays = tokens == 1 || c->positions;
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++)
-        quantized =
-            quantized || (lb_block_linears[which].stage == stage && c->block->linear[which].quantized);
-    return tokens == 1 || (tokens <= LB_DECODE_TOKENS && quantized);
+        if (lb_block_linears[which].stage == stage)
+            pays = pays || codes_pay(c, &c->block->linear[which], tokens);
+    return pays;
 }
 
 static bool takes_rows(const lb_linear *l)
@@ -247,7 +253,7 @@ static lb_status apply_in_floats(const lb_stage_context *c, const lb_linear *l, 
     return LB_OK;
 }
 
-/* Layers of a few tokens: a rounded input has codes, which integer layers multiply as they are. */
+/* Layers by the decode kernels: a rounded input has codes, which integer layers multiply as they are. */
 static lb_status decode_linears(const lb_stage_context *c, unsigned first, unsigned last, float *x,
                                 size_t tokens, float *const *outs, lb_error *err)
 {
@@ -255,22 +261,32 @@ static lb_status decode_linears(const lb_stage_context *c, unsigned first, unsig
     const size_t cols = linears[first].cols;
     const bool rounds = lb_inputs_round(c->inputs);
     lb_qvec *vectors = c->ws->vectors;
-    bool are_set = false;
-    if (rounds) {
-        const lb_act *act = &c->inputs->act;
-        are_set = vectors && act->bank == 0 &&
-                  lb_qvec_set_format(c->kernels, vectors, &act->format, x, tokens, cols);
-        LB_TRY(lb_cast_act(c->kernels, act, x, tokens, cols, err));
+    bool done[LB_BLOCK_LINEARS] = {false};
+    for (size_t at = 0, n; at < tokens; at += n) {
+        const lb_act *act = rounds ? &c->inputs->act : NULL;
+        float *tile = x + at * cols;
+        n = tokens - at < LB_CODED_TOKENS ? tokens - at : LB_CODED_TOKENS;
+        bool are_set = rounds && vectors && act->bank == 0 &&
+                       lb_qvec_set_format(c->kernels, vectors, &act->format, tile, n, cols);
+        const bool exact = are_set;
+        if (rounds)
+            LB_TRY(lb_cast_act(c->kernels, act, tile, n, cols, err));
+        for (unsigned which = first; which <= last; which++) {
+            const lb_linear *l = &linears[which];
+            if (!codes_pay(c, l, tokens) || (rounds && !(exact && lb_qmat_takes(l->quantized, vectors))))
+                continue;
+            lb_linear_decode(c->kernels, l, tile, n, vectors, are_set, outs[which - first] + at * l->rows);
+            are_set = done[which] = true;
+        }
     }
     for (unsigned which = first; which <= last; which++) {
         const lb_linear *l = &linears[which];
-        const bool exact = !rounds || (are_set && l->quantized && lb_qmat_takes(l->quantized, vectors));
-        if (l->quantized ? !exact : tokens > 1 && !c->positions) {
+        if (done[which])
+            continue;
+        if (!l->quantized && (tokens == 1 || c->positions))
+            lb_linear_decode(c->kernels, l, x, tokens, vectors, false, outs[which - first]);
+        else
             LB_TRY(apply_in_floats(c, l, x, tokens, outs[which - first], err));
-        } else {
-            lb_linear_decode(c->kernels, l, x, tokens, vectors, are_set, outs[which - first]);
-            are_set = are_set || l->quantized;
-        }
     }
     return LB_OK;
 }

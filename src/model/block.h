@@ -30,8 +30,9 @@ void lb_block_free(lb_block *block);
 /* What the block holds of the vector that lb_block_vector gives for `index`. */
 float *lb_block_vector_values(const lb_config *config, const lb_block *block, size_t index);
 
-/* So many tokens at the most go through the decode kernels; more are worth expanding the weights for BLAS. */
-enum { LB_DECODE_TOKENS = 8 };
+/* So many tokens at the most are worth the decode kernels whatever their speed is beside BLAS; more go through them,
+ * LB_CODED_TOKENS at a time, where lb_qmat_many_pays. */
+enum { LB_DECODE_TOKENS = 8, LB_CODED_TOKENS = 64 };
 
 /* What the stages write to, for up to max_tokens tokens at a time. */
 typedef struct lb_workspace {
@@ -42,7 +43,7 @@ typedef struct lb_workspace {
     float *gate; /* [max_tokens, ffn] */
     float *m; /* [max_tokens, ffn]: the input of down */
     float *y; /* [max_tokens, hidden]: a stage's output before it is added to x */
-    lb_qvec *vectors; /* of up to LB_DECODE_TOKENS tokens; NULL where no layer is quantized */
+    lb_qvec *vectors; /* of up to LB_CODED_TOKENS tokens; NULL where no layer is quantized */
     lb_qrows *rows; /* of as many tokens as there are: inputs in integers with a scale a token; or NULL */
     /* What the backward pass wants to see (block_trace.h); lb_workspace_create leaves them NULL. */
     float *up; /* [max_tokens, ffn]: the output of up, which otherwise m is made from in place */
