@@ -2,35 +2,10 @@
 # SPDX-License-Identifier: MIT
 # run, chat and bench from outside, on a tiny random model.
 # Needs LOWBIT=path of the command and LB_BUILD=folder that holds make_tiny_model.
-set -u
-: "${LOWBIT:?set LOWBIT to the path of the command}"
+. tests/cli/lib/expect.bash
 : "${LB_BUILD:?set LB_BUILD to the build folder}"
-unset LB_CPU
-
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
 model=$work/model
 
-bad() {
-    echo "FAILED: $*"
-    sed 's/^/    stdout: /' "$work/out" | head -n 5
-    sed 's/^/    stderr: /' "$work/err" | head -n 5
-    failures=$((failures + 1))
-}
-
-# expect STATUS ARGUMENTS...: runs the command with $input on stdin.
-input=/dev/null
-expect() {
-    local want=$1 got
-    shift
-    name="lowbit $*"
-    "$LOWBIT" "$@" >"$work/out" 2>"$work/err" <"$input"
-    got=$?
-    [ "$got" -eq "$want" ] || bad "$name: exit $got, wanted $want"
-}
-silent_stdout() { [ ! -s "$work/out" ] || bad "$name: stdout is not empty"; }
-silent_stderr() { [ ! -s "$work/err" ] || bad "$name: stderr is not empty"; }
 keep() { cp "$work/out" "$work/$1"; }
 same() { cmp -s "$work/$1" "$work/$2" || bad "$1 and $2 differ"; }
 

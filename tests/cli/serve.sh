@@ -7,7 +7,7 @@
 : "${LB_BUILD:?set LB_BUILD to the build folder}"
 python=${PYTHON:-python3}
 server=
-trap '[ -z "$server" ] || kill -KILL "$server" 2>/dev/null; rm -rf "$work"' EXIT
+at_end() { [ -z "$server" ] || kill -KILL "$server" 2>/dev/null; }
 : >"$work/out"
 : >"$work/err"
 
@@ -24,6 +24,7 @@ fi
 # start ARGUMENTS...: waits for the line that says where; $url.
 start() {
     name="lowbit serve $*"
+    : >"$work/server_err" # or the last server's line might be read
     env --default-signal=INT,TERM "$LOWBIT" serve "$@" --port 0 >"$work/server_out" 2>"$work/server_err" &
     server=$!
     url=

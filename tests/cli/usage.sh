@@ -4,7 +4,6 @@
 # Needs LOWBIT=path of the command.
 . tests/cli/lib/expect.bash
 stderr_is() { [ "$(cat "$work/err")" = "$1" ] || bad "$name: stderr is not \"$1\""; }
-silent_stdout() { [ ! -s "$work/out" ] || bad "$name: stdout is not empty"; }
 one_sentence() {
     silent_stdout
     [ "$(wc -l <"$work/err")" -eq 1 ] || bad "$name: stderr is not one line"

@@ -7,8 +7,23 @@ set -u
 unset LB_CPU
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 failures=0
+input=/dev/null # of the commands that `expect` runs
+
+# A misspelled check would pass as nothing: it fails the test in the end instead.
+command_not_found_handle() {
+    echo "no such command: $1" | tee -a "$work/missing" >&2
+    return 127
+}
+at_end() { :; } # a test's own tidying up
+finish() {
+    local status=$?
+    at_end
+    [ ! -e "$work/missing" ] || status=1
+    rm -rf "$work"
+    exit "$status"
+}
+trap finish EXIT
 
 bad() {
     echo "FAILED: $*"
@@ -22,10 +37,11 @@ expect() {
     local want=$1 got
     shift
     name="lowbit $*"
-    "$LOWBIT" "$@" >"$work/out" 2>"$work/err" </dev/null
+    "$LOWBIT" "$@" >"$work/out" 2>"$work/err" <"$input"
     got=$?
     [ "$got" -eq "$want" ] || bad "$name: exit $got, wanted $want"
 }
 stdout_has() { grep -qF -- "$1" "$work/out" || bad "$name: stdout lacks \"$1\""; }
+silent_stdout() { [ ! -s "$work/out" ] || bad "$name: stdout is not empty"; }
 silent_stderr() { [ ! -s "$work/err" ] || bad "$name: stderr is not empty"; }
 stderr_has() { grep -qF -- "$1" "$work/err" || bad "$name: stderr lacks \"$1\""; }
