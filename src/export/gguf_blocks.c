@@ -9,6 +9,7 @@
 #include "formats/block_format.h"
 #include "formats/gguf_order.h"
 #include "formats/int.h"
+#include "formats/k_blocks.h"
 
 enum { BLOCK = 32 };
 
@@ -91,6 +92,12 @@ lb_status lb_gguf_type_for(const lb_weight *weight, lb_dtype *out, lb_error *err
     const lb_gguf_order *order = f->element ? lb_gguf_order_of(f) : NULL;
     if (lb_export_is_integer(f))
         return type_of_integers(weight, out, err);
+    if (f->ops == &lb_k_format) {
+        static const lb_dtype types[] = {LB_DTYPE_Q2_K, LB_DTYPE_Q3_K, LB_DTYPE_Q4_K, LB_DTYPE_Q5_K,
+                                         LB_DTYPE_Q6_K};
+        *out = types[f->bits - 2];
+        return LB_OK;
+    }
     if (!order)
         return lb_fail(err, LB_EUNSUPPORTED, "%s is %s, of which GGUF has no type", weight->name, f->name);
     if (weight->cols % order->elems != 0)
@@ -166,6 +173,10 @@ lb_status lb_gguf_blocks(const lb_weight *weight, lb_dtype type, const lb_export
 {
     if (type == LB_DTYPE_MXFP4 || type == LB_DTYPE_NVFP4)
         return reorder(weight, row, out, err);
+    if (weight->format.ops == &lb_k_format) {
+        weight->format.ops->pack(&weight->format, row->codes, row->params, weight->cols, &out);
+        return LB_OK;
+    }
     const size_t group = weight->format.group ? weight->format.group : weight->cols;
     for (size_t at = 0; at < weight->cols; at += BLOCK)
         out = put_integers(type, row->n + at, row->scales[at / group], row->zeros[at / group], out);

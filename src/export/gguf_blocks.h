@@ -13,6 +13,7 @@
  *                                       -128..127 Q8_0    d = scale
  *   scale * (code - zero), code 0..15, scale * zero an f16   Q4_1   d = scale, m = -scale * zero
  *   mxfp4, nvfp4                                             MXFP4, NVFP4 (formats/gguf_order.h)
+ *   q2_k to q6_k                                             Q2_K to Q6_K, as they are stored
  *
  * Groups of more than 32 share their scale with all the blocks that they consist of. */
 lb_status lb_gguf_type_for(const lb_weight *weight, lb_dtype *out, lb_error *err);

@@ -34,7 +34,7 @@ struct lb_kinds_ops; /* kinds.h */
 
 enum {
     LB_FORMAT_NAME_BYTES = 32,
-    LB_FORMAT_MAX_PARAMS = 8, /* floats that describe one group */
+    LB_FORMAT_MAX_PARAMS = 34, /* floats that describe one group */
     LB_FORMAT_MAX_PARTS = 4 /* byte arrays that a packed row consists of */
 };
 
@@ -81,6 +81,8 @@ typedef struct lb_format_ops {
     void (*fit)(const lb_format *format, const float *w, const float *importance, size_t n, lb_fit how,
                 float *params);
     /* codes [n] hold codes of the elements' kinds where the format has kinds. */
+    /* Of elements from the first of params' group on; or, of params that lb_format_grid gave, from the first of their
+     * grid on, or of one alone. */
     void (*round)(const lb_format *format, const float *params, const float *w, size_t n, uint8_t *codes);
     void (*value)(const lb_format *format, const float *params, const uint8_t *codes, size_t n, float *w);
 
@@ -109,6 +111,9 @@ struct lb_format {
     const struct lb_element *element; /* NULL for all others */
     lb_scale_rule rule;
     float tensor_scale; /* 1 until it is bound */
+    /* Formats with several grids in a group (k_blocks.h) only: */
+    size_t grid; /* elements of one; 0: the whole group */
+    unsigned grid_params; /* floats from one grid's parameters to the next one's */
     /* Formats with elements of two kinds (kinds.h) only: */
     unsigned low_bits, high_bits;
     size_t high_count; /* of a group's elements */
@@ -139,6 +144,13 @@ size_t lb_format_group_size(const lb_format *format, size_t cols, size_t g);
 size_t lb_format_row_bytes(const lb_format *format, size_t cols);
 /* Bytes of a tensor as stored: its rows, and what they share. */
 uint64_t lb_format_tensor_bytes(const lb_format *format, size_t rows, size_t cols);
+
+/* What the element at `index` of a group is rounded by: params, or from its grid's on. Elements of other grids need
+ * another call. */
+static inline const float *lb_format_grid(const lb_format *format, const float *params, size_t index)
+{
+    return format->grid ? params + index / format->grid * format->grid_params : params;
+}
 
 /* The family that a name's beginning stands for, by index, for listings; NULL past the end. */
 const lb_format_ops *lb_format_family(size_t index);

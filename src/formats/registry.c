@@ -6,6 +6,7 @@
 #include "formats/format.h"
 #include "formats/block_format.h"
 #include "formats/int.h"
+#include "formats/k_blocks.h"
 #include "formats/kinds.h"
 #include "formats/mx.h"
 #include "formats/nv.h"
@@ -13,8 +14,8 @@
 #include "formats/sq.h"
 
 /* A new family is one line here. */
-static const lb_format_ops *const families[] = {&lb_int_format, &lb_mx_format, &lb_nv_format,
-                                                &lb_planes_format, &lb_sq_format};
+static const lb_format_ops *const families[] = {&lb_int_format,    &lb_mx_format, &lb_nv_format,
+                                                &lb_planes_format, &lb_sq_format, &lb_k_format};
 
 static bool parse_float(const char *name, lb_format *out)
 {
@@ -76,6 +77,9 @@ lb_status lb_format_check_cols(const lb_format *format, size_t cols, const char 
     size_t fitting = 256;
     if (lb_format_is_float(format) || !format->ops->whole_groups || cols % format->group == 0)
         return LB_OK;
+    if (!format->ops->kinds)
+        return lb_fail(err, LB_EINVAL, "%s: %s has blocks of %zu, which do not divide its width of %zu", what,
+                       format->name, format->group, cols);
     while (cols % fitting != 0)
         fitting /= 2;
     if (fitting >= 16)

@@ -47,6 +47,8 @@ lb_status lb_pieces_vocab(const lb_piece *pieces, size_t count, const char *wher
         return no_memory(where, err);
     for (size_t i = 0; i < count && st == LB_OK; i++) {
         lb_span text = pieces[i].text;
+        if (pieces[i].type == LB_PIECE_UNUSED) /* "[PAD300]": a row of the embedding that is no token */
+            continue;
         if (memchr(text.data, '\0', text.length))
             st = lb_fail(err, LB_EUNSUPPORTED, "%s: token %zu holds a NUL byte", where, i);
         else if (json_object_getn(object, text.data, text.length))

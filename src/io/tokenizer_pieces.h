@@ -36,7 +36,7 @@ typedef struct lb_piece_options {
 lb_status lb_tokenizer_from_pieces(const lb_piece *pieces, size_t count, const lb_piece_options *options,
                                    const char *where, json_t **tokenizer, lb_error *err);
 
-/* {"token": index, ...}; refuses a token that is not UTF-8, holds a NUL, or comes twice. */
+/* {"token": index, ...} without unused ones; refuses a token that is not UTF-8, holds a NUL, or comes twice. */
 lb_status lb_pieces_vocab(const lb_piece *pieces, size_t count, const char *where, json_t **vocab,
                           lb_error *err);
 /* The list "added_tokens": control and unknown pieces (special), and user-defined ones. */

@@ -9,6 +9,7 @@
 #include "formats/block_format.h"
 #include "formats/gguf_order.h"
 #include "formats/int.h"
+#include "formats/k_blocks.h"
 
 /* ---- Numbers ----------------------------------------------------------------------------------------- */
 
@@ -147,7 +148,9 @@ lb_status lb_foreign_from_gguf(lb_weight *w, lb_error *err)
         lb_dtype dtype;
         const char *format;
     } formats[] = {{LB_DTYPE_Q4_0, "int4-g32"}, {LB_DTYPE_Q4_1, "int4-g32-asym"}, {LB_DTYPE_Q5_0, "int5-g32"},
-                   {LB_DTYPE_Q8_0, "int8-g32"}, {LB_DTYPE_MXFP4, "mxfp4"},        {LB_DTYPE_NVFP4, "nvfp4"}};
+                   {LB_DTYPE_Q8_0, "int8-g32"}, {LB_DTYPE_MXFP4, "mxfp4"},        {LB_DTYPE_NVFP4, "nvfp4"},
+                   {LB_DTYPE_Q2_K, "q2_k"},     {LB_DTYPE_Q3_K, "q3_k"},          {LB_DTYPE_Q4_K, "q4_k"},
+                   {LB_DTYPE_Q5_K, "q5_k"},     {LB_DTYPE_Q6_K, "q6_k"}};
     size_t i = 0;
     while (w->tensor && i < sizeof formats / sizeof *formats && formats[i].dtype != w->tensor->dtype)
         i++;
@@ -215,6 +218,10 @@ static lb_status gguf_row(const lb_weight *w, size_t row, uint8_t *codes, float 
     const lb_dtype dtype = w->foreign.codes->dtype;
     if (dtype == LB_DTYPE_MXFP4 || dtype == LB_DTYPE_NVFP4)
         return gguf_reordered(w, row, codes, params, err);
+    if (w->format.ops == &lb_k_format) {
+        const uint8_t *blocks = gguf_block(w, row, 0);
+        return w->format.ops->unpack(&w->format, &blocks, w->cols, codes, params, err);
+    }
     for (size_t b = 0; b < w->cols / BLOCK; b++) {
         float *p = params + b * LB_INT_PARAMS;
         gguf_integers(dtype, gguf_block(w, row, b), codes + b * BLOCK, p, &w->format);

@@ -8,6 +8,7 @@
  * columns.h says in which order. Where a format has elements of two kinds, a group's are chosen when its turn comes, by
  * weights that already carry what earlier columns left to them; each column is then rounded on its element's grid.
  */
+#include <assert.h>
 #include <math.h>
 #include <stdatomic.h>
 
@@ -35,6 +36,22 @@ typedef struct sweep {
     atomic_int failed;
 } sweep;
 
+/* Grids are of neighbours: of a group that begins at column t in another order, as it is stored. */
+static void fit_in_order(const sweep *s, size_t t, const float *w, size_t size, float *params)
+{
+    enum { MOST = 256 };
+    const lb_columns *p = s->columns;
+    const lb_format *f = &s->layer->format;
+    const size_t begin = p->group[t] * f->group;
+    float stored[MOST], importance[MOST];
+    assert(size <= MOST);
+    for (size_t i = 0; i < size; i++) {
+        stored[p->column[t + i] - begin] = w[i];
+        importance[p->column[t + i] - begin] = p->importance[t + i];
+    }
+    f->ops->fit(f, stored, importance, size, s->recipe->fit, params);
+}
+
 /* The parameters of the group that begins at column t, and the kinds of its elements: w [size], codes of the row. */
 static void begin_group(const sweep *s, size_t t, const float *w, uint8_t *codes, float *params)
 {
@@ -42,6 +59,10 @@ static void begin_group(const sweep *s, size_t t, const float *w, uint8_t *codes
     const lb_format *f = &s->layer->format;
     const size_t size = lb_format_group_size(f, p->n, p->group[t]);
     uint8_t chosen[LB_KINDS_MOST_GROUP];
+    if (f->grid) {
+        fit_in_order(s, t, w, size, params);
+        return;
+    }
     if (s->scores) {
         f->ops->kinds->choose(f, w, s->scores + t, size, chosen);
         for (size_t i = 0; i < size; i++)
@@ -63,8 +84,9 @@ static void sweep_row(const sweep *s, lb_span span, size_t row, float *w, float 
             begin_group(s, t, w + t, codes, group_params);
         uint8_t *code = &codes[p->column[t]];
         float value;
-        f->ops->round(f, group_params, w + t, 1, code);
-        f->ops->value(f, group_params, code, 1, &value);
+        const float *grid = lb_format_grid(f, group_params, f->grid ? p->column[t] % f->group : 0);
+        f->ops->round(f, grid, w + t, 1, code);
+        f->ops->value(f, grid, code, 1, &value);
         const float *u = p->u + t * p->n;
         const float error = (w[t] - value) / u[t];
         e[t - span.begin] = error;

@@ -103,10 +103,11 @@ static void choose_codes(chunk *c, size_t row, size_t begin, size_t end, const f
         uint8_t code = c->codes[row * n + t];
         float value;
         change[t] = 0.0f;
-        f->ops->round(f, params, &wanted, 1, &code);
+        const float *grid = lb_format_grid(f, params, f->grid ? t % f->group : 0);
+        f->ops->round(f, grid, &wanted, 1, &code);
         if (code == c->codes[row * n + t])
             continue;
-        f->ops->value(f, params, &code, 1, &value);
+        f->ops->value(f, grid, &code, 1, &value);
         if (value == q[t]) /* another zero */
             continue;
         change[t] = value - q[t];

@@ -29,6 +29,25 @@ stdout_has '"dequantized_layers": 0'
 expect 1 quantize "$work/awq" -o "$work/never" --format int4-g32 --method rtn -q
 stderr_has "is quantized already"
 
+# K types: rounded by GPTQ, and the same model again out of GGUF's blocks, as MODEL and exported once more.
+"$LB_BUILD/make_tiny_model" "$work/wide" seed=8 tokenizer=bpe hidden=256 ffn=256 layers=1 || bad "no wide model"
+for type in q2_k q3_k q4_k q5_k q6_k; do
+    expect 0 quantize "$work/wide" -o "$work/$type" --format "$type" --calib "$text" --samples 4 --seqlen 32 -q
+    expect 0 export "$work/$type" --to gguf -o "$work/$type.gguf" -q
+    stdout_has "7 x ${type^^}"
+    expect 0 eval "$work/$type.gguf" --text "$text" --tokens 256 --against "$work/$type" -q --json
+    stdout_has '"kl_mean": 0.0,'
+    expect 0 export "$work/$type.gguf" --to gguf -o "$work/$type-again.gguf" -q
+    stdout_has "7 x ${type^^}"
+    expect 0 eval "$work/$type-again.gguf" --text "$text" --tokens 256 --against "$work/$type" -q --json
+    stdout_has '"kl_mean": 0.0,'
+    "$LOWBIT" run "$work/$type" -p "the cat" -n 8 --temp 0 -q >"$work/said" 2>/dev/null
+    expect 0 run "$work/$type.gguf" -p "the cat" -n 8 --temp 0 -q
+    cmp -s "$work/said" "$work/out" || bad "$name: says something else"
+done
+expect 1 quantize "$work/model" -o "$work/never" --format q4_k --method rtn -q
+stderr_has "q4_k has blocks of 256, which do not divide its width of"
+
 # Floats.
 expect 0 export "$work/planes" --to safetensors --dtype f32 -o "$work/floats" -q
 stdout_has "14 layers that had codes are floats now"

@@ -44,8 +44,8 @@ for dtype in f32 f16 bf16 q8_0; do
     compare "floats as $dtype" "$work/m.gguf"
     rm "$work/m.gguf"
 done
-for format in int4-g32 int4-g128 int4-g32-asym int5-g32 int8-g32 mxint8 mxfp4 nvfp4; do
-    "$LOWBIT" quantize "$model" -o "$work/q" --format "$format" --method rtn -q >/dev/null
+for format in int4-g32 int4-g128 int4-g32-asym int5-g32 int8-g32 mxint8 mxfp4 nvfp4 q2_k q3_k q4_k q5_k q6_k; do
+    "$LOWBIT" quantize "$model" -o "$work/q" --format "$format" --method rtn -q >/dev/null || continue # not its width
     types=$("$LOWBIT" export "$work/q" --to gguf --dequantize -o "$work/m.gguf" -q | sed 's/.*(\(.*\)).*/\1/')
     compare "$format" "$work/m.gguf"
     echo "    $types"
