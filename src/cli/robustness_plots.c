@@ -8,7 +8,7 @@
 #include "report/plot.h"
 
 /* What a plot shows of a point. */
-typedef enum metric { LOSS, RATE, QUANTIZED_LOSS, ERROR } metric;
+typedef enum metric { LOSS, RATE, QUANTIZED_LOSS, ERROR, DIVERGENCE } metric;
 
 /* A run's checkpoints, or one of its averages: the points that one line joins. */
 typedef struct line {
@@ -37,17 +37,22 @@ static double value(const lb_robust_study *study, size_t point, metric m, size_t
         return study->points.points[point].rate;
     case QUANTIZED_LOSS:
         return r->scores[format].loss;
+    case DIVERGENCE:
+        return r->scores[format].kl;
     default:
         return 100.0 * r->scores[format].error;
     }
 }
 
-/* The trunk's colour, whose branches and averages have it too. */
+/* The trunk's colour, whose branches and averages have it too: the next one for each run that is no branch. */
 static unsigned color_of(const lb_robust_points *points, size_t run)
 {
+    size_t trunks = 0;
     for (size_t hops = 0; hops < points->run_count && points->runs[run].parent != SIZE_MAX; hops++)
         run = points->runs[run].parent;
-    return (unsigned)(run % LB_PLOT_COLORS) + 1;
+    for (size_t i = 0; i < run; i++)
+        trunks += points->runs[i].parent == SIZE_MAX;
+    return (unsigned)(trunks % LB_PLOT_COLORS) + 1;
 }
 
 static size_t parent_point(const lb_robust_points *points, const lb_robust_run *run)
@@ -99,7 +104,8 @@ static size_t fill(sketch *s, metric x, metric y, bool over_tokens, size_t forma
             fill_point(s, at++, l->parent_point, x, y, over_tokens, format);
         for (size_t i = 0; i < l->count; i++)
             fill_point(s, at++, l->first + i, x, y, over_tokens, format);
-        s->series[k] = (lb_plot_series){.label = l->label,
+        /* A branch is dashed, in its trunk's colour, and needs no name of its own. */
+        s->series[k] = (lb_plot_series){.label = l->parent_point == SIZE_MAX ? l->label : NULL,
                                         .x = s->x + begin,
                                         .y = s->y + begin,
                                         .n = at - begin,
@@ -168,6 +174,9 @@ static lb_status draw_format(sketch *s, size_t format, lb_robust_plots *out, lb_
     snprintf(title, sizeof title, "Quantization error at %s", name);
     LB_TRY(
         draw_over_tokens(s, ERROR, format, title, "quantized loss / loss - 1, %", "error-", name, out, err));
+    snprintf(title, sizeof title, "Divergence of %s from its checkpoint", name);
+    LB_TRY(
+        draw_over_tokens(s, DIVERGENCE, format, title, "KL, nats per token", "divergence-", name, out, err));
     snprintf(title, sizeof title, "Loss when quantized to %s", name);
     LB_TRY(
         draw_over_tokens(s, QUANTIZED_LOSS, format, title, "nats per token", "quantized-", name, out, err));

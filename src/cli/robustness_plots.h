@@ -6,7 +6,7 @@
 #include "base/text.h"
 #include "cli/robustness_measure.h"
 
-enum { LB_ROBUST_MAX_PLOTS = 2 + 3 * LB_ROBUST_MAX_FORMATS };
+enum { LB_ROBUST_MAX_PLOTS = 2 + 4 * LB_ROBUST_MAX_FORMATS };
 
 typedef struct lb_robust_plot_file {
     char name[LB_ROBUST_FORMAT_BYTES + 32]; /* "error-int3-g128.svg" */
