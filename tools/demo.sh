@@ -81,12 +81,12 @@ row() {
 # say WHAT MODEL: what a model writes
 say() {
     printf '\n%s:\n' "$1"
-    "$lowbit" run "$2" -p "$prompt" -n 60 --temp 0.7 --top-p 0.9 --seed 7 --ignore-end -q
+    "$lowbit" run "$2" -p "$prompt" -n 90 --temp 0.6 --top-p 0.9 --repeat-penalty 1.1 --seed 7 --ignore-end --echo -q
     printf '\n'
 }
 
 bundled_model() {
-    prompt=${PROMPT:-Once upon a time}
+    prompt=${PROMPT:-Alice}
     rm -rf "$folder"
     mkdir -p "$folder"
     write_text

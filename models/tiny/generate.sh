@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# models/tiny/generated.txt: what the model wrote when it was made.
+#   models/tiny/generate.sh >generated.txt
+set -euo pipefail
+cd "$(dirname "$0")"
+LOWBIT=${LOWBIT:-../../build/lowbit}
+prompts=('Once upon a time' 'Alice' 'The captain' '"My dear Watson," said Holmes,' 'The old woman' 'The Princess'
+    'It was a dark night, and' 'The children' '"What is the matter?" said' 'The little boy' 'In the morning'
+    'The wolf' 'My father' 'The ship' 'When the sun' 'Peter' 'The old house' 'Then the king' 'One day' 'The Wizard')
+for seed in 1 2 3 4 5; do
+    for prompt in "${prompts[@]}"; do
+        "$LOWBIT" run . -p "$prompt" -n 240 --temp 0.9 --top-p 0.95 --seed "$seed" --ignore-end --echo -q --threads 1
+        printf '\n<|endoftext|>\n'
+    done
+done
