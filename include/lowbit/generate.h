@@ -34,6 +34,7 @@ typedef struct lb_generator_options {
     size_t context; /* tokens of prompt and answer together; 0: the model's limit, at most 8192 */
     const char *cpu; /* "ref", "avx2", "avx512", "neon": no instructions beyond these; NULL: the best */
     lb_progress progress; /* while loading */
+    const char *kv; /* how keys and values are kept: "f32", "f16", "int8", "mxint8"; NULL: f16 */
 } lb_generator_options;
 
 LB_API void lb_generator_options_init(lb_generator_options *options);

@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/sampling.h"
 #include "infer/bench.h"
 #include "kernels/bandwidth.h"
 
@@ -16,7 +17,7 @@ enum { MAX_FORMATS = 32, BANDWIDTH_REPEATS = 5 };
 
 typedef struct bench_args {
     lb_common_args common;
-    const char *model, *formats, *head;
+    const char *model, *formats, *head, *kv;
     size_t prompt, generate, repeats;
 } bench_args;
 
@@ -29,6 +30,7 @@ static const lb_arg options[] = {
      .help = "tokens to generate after it"},
     {"--repeat", LB_ARG_SIZE, offsetof(bench_args, repeats), .low = 1, .high = 1000, .preset = "3",
      .help = "how often; medians are reported"},
+    LB_KV_OPTION(bench_args, kv),
     {"--formats", LB_ARG_STRING, offsetof(bench_args, formats), .value = "LIST",
      .preset = "int2-g64,int3-g64,int4-g64,int5-g64,int6-g64,int7-g64,int8-g64",
      .help = "round a float model's layers to these, too; \"none\" for the model alone"},
@@ -162,6 +164,7 @@ static lb_status bench_model(const bench_args *args, const named_formats *format
                           .head = args->head ? &formats->head : NULL,
                           .progress = *progress};
     const lb_kernels *kernels = lb_kernels_get(args->common.level);
+    LB_TRY(lb_kv_type_parse(args->kv, &o.kv, err));
     LB_TRY(lb_resident_load(args->model, progress, &model, err));
     if (lb_resident_is_quantized(&model))
         o.format_count = 0;

@@ -13,6 +13,7 @@ lb_generator_options lb_sampling_open(const lb_common_args *common, const lb_sam
     o.context = sampling->context;
     o.cpu = common->cpu;
     o.progress.fn = lb_stop_when_interrupted;
+    o.kv = sampling->kv;
     return o;
 }
 

@@ -9,7 +9,15 @@
 typedef struct lb_sampling_args {
     size_t tokens, top_k, context, repeat_window;
     double temperature, top_p, min_p, repeat_penalty;
+    const char *kv;
 } lb_sampling_args;
+
+/* How keys and values are kept: a row for a table of flags. */
+/* clang-format off */
+#define LB_KV_OPTION(values, member)                                                                  \
+    {"--kv", LB_ARG_CHOICE, offsetof(values, member), .choices = "f32|f16|int8|mxint8",               \
+     .preset = "f16", .help = "how the keys and values of past tokens are kept"}
+/* clang-format on */
 
 /* Rows for a table of flags; `values` is the command's struct, with a member `sampling`. */
 /* clang-format off */
@@ -27,7 +35,8 @@ typedef struct lb_sampling_args {
     {"--repeat-window", LB_ARG_SIZE, offsetof(values, sampling.repeat_window), .high = 1 << 24,       \
      .preset = "64", .help = "how many recent tokens that concerns"},                                 \
     {"--ctx", LB_ARG_SIZE, offsetof(values, sampling.context), .low = 1, .high = 1 << 24,             \
-     .shown = "the model's limit, at most 8192", .help = "room for prompt and answer, in tokens"}
+     .shown = "the model's limit, at most 8192", .help = "room for prompt and answer, in tokens"},    \
+    LB_KV_OPTION(values, sampling.kv)
 /* clang-format on */
 
 /* What the library is asked for. */

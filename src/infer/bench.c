@@ -107,7 +107,7 @@ static lb_status prepare(bench *b, const lb_resident *model, lb_error *err)
         return lb_fail(err, LB_EINVAL,
                        "%zu prompt tokens and %zu generated exceed this model's context of %zu", o->prompt,
                        o->generate, model->config.max_context);
-    LB_TRY(lb_session_create(lb_kernels_get(o->level), model, context, 0, &b->session, err));
+    LB_TRY(lb_session_create_kv(lb_kernels_get(o->level), model, o->kv, context, 0, &b->session, err));
     LB_TRY(lb_sampler_create(&greedy, model->config.vocab, &b->greedy, err));
     LB_TRY(lb_alloc_array(&b->ids, o->prompt, sizeof *b->ids, "bench", err));
     lb_rng_seed(&rng, o->seed);

@@ -5,11 +5,13 @@
 #define LB_INFER_BENCH_H
 
 #include "infer/resident.h"
+#include "kernels/kv.h"
 
 typedef struct lb_bench_options {
     size_t prompt, generate; /* tokens; both > 0 */
     size_t repeats; /* > 0 */
     lb_cpu_level level;
+    lb_kv_type kv;
     uint64_t seed; /* of the prompt's ids */
     const lb_format *formats; /* [format_count] to round the blocks' linear layers to */
     size_t format_count;

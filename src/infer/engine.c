@@ -33,13 +33,13 @@ void lb_engine_options_init(lb_engine_options *options)
     *options = (lb_engine_options){.struct_size = sizeof *options, .sequences = 1};
 }
 
-static lb_status create_slots(lb_engine *e, lb_error *err)
+static lb_status create_slots(lb_engine *e, lb_kv_type kv, lb_error *err)
 {
     e->slots = lb_alloc_zero(e->count, sizeof *e->slots);
     if (!e->slots)
         return lb_fail(err, LB_ENOMEM, "no memory for %zu sequences", e->count);
     for (size_t i = 0; i < e->count; i++) {
-        LB_TRY(lb_sequence_create(&e->model.config, e->context, &e->slots[i].sequence, err));
+        LB_TRY(lb_sequence_create(&e->model.config, kv, e->context, &e->slots[i].sequence, err));
         LB_TRY(lb_alloc_array(&e->slots[i].ids, e->context, sizeof *e->slots[i].ids, "token ids", err));
     }
     return LB_OK;
@@ -49,6 +49,7 @@ lb_status lb_engine_open(const char *path, const lb_engine_options *options, lb_
 {
     lb_status st = LB_OK;
     const lb_kernels *kernels;
+    lb_kv_type kv;
     lb_engine_options o;
     lb_engine_options_init(&o);
     LB_TRY(lb_options_adopt(&o, sizeof o, options, "lb_engine_options", err));
@@ -56,6 +57,7 @@ lb_status lb_engine_open(const char *path, const lb_engine_options *options, lb_
         return lb_fail(err, LB_EINVAL, "%zu sequences were asked for, wanted 1 to %d", o.sequences,
                        LB_ENGINE_MOST_SEQUENCES);
     LB_TRY(lb_kernels_choose(o.cpu, &kernels, err));
+    LB_TRY(lb_kv_type_parse(o.kv, &kv, err));
     lb_engine *e = lb_alloc_zero(1, sizeof *e);
     if (!e)
         return lb_fail(err, LB_ENOMEM, "%s: no memory to open it", path);
@@ -65,7 +67,7 @@ lb_status lb_engine_open(const char *path, const lb_engine_options *options, lb_
     LB_GO(lb_tokenizer_check_rows(e->tokenizer, e->model.config.vocab, path, err));
     const size_t limit = e->model.config.max_context;
     e->context = o.context ? o.context : limit < DEFAULT_CONTEXT ? limit : DEFAULT_CONTEXT;
-    LB_GO(create_slots(e, err));
+    LB_GO(create_slots(e, kv, err));
     LB_GO(lb_runner_create(kernels, &e->model, e->context, o.chunk, e->count, &e->runner, err));
     *out = e;
     e = NULL;

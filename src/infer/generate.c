@@ -39,6 +39,7 @@ lb_status lb_generator_open(const char *path, const lb_generator_options *option
     engine.context = o.context;
     engine.cpu = o.cpu;
     engine.progress = o.progress;
+    engine.kv = o.kv;
     lb_generator *g = lb_alloc_zero(1, sizeof *g);
     if (!g)
         return lb_fail(err, LB_ENOMEM, "%s: no memory to open it", path);

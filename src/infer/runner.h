@@ -2,8 +2,9 @@
  *
  * A model at work on sequences (sequence.h): the scratch that a step needs, so that decoding a token allocates
  * nothing of its own. Prompts are read in chunks, one sequence at a time, since a chunk makes good use of a pass over
- * the weights by itself. Single tokens of several sequences share a pass, and each gets the bits that it would get
- * alone: every product of a row goes through the decode kernels, which do not know what is beside it.
+ * the weights by itself. Single tokens of several sequences (or several of one, where a draft proposed them) share a pass,
+ * and each gets the bits that it would get alone: every product of a row goes through the decode kernels, which do not
+ * know what is beside it.
  */
 #ifndef LB_INFER_RUNNER_H
 #define LB_INFER_RUNNER_H
@@ -30,8 +31,9 @@ size_t lb_runner_chunk(const lb_runner *runner);
 lb_status lb_runner_feed(lb_runner *runner, lb_sequence *sequence, const uint32_t *ids, size_t n,
                          const lb_progress *progress, float **logits, lb_error *err);
 
-/* Appends ids[i] to sequences[i], for 0 < count <= most different sequences with room. *logits [count, vocab], as
- * above: the same bits as from lb_runner_feed of one. After a failure no sequence has changed. */
+/* Appends ids[i] to sequences[i], for 0 < count <= most tokens; those of one sequence come in their order. *logits
+ * [count, vocab], as above: the same bits as from lb_runner_feed of one after the other. After a failure no sequence has
+ * changed. */
 lb_status lb_runner_step(lb_runner *runner, lb_sequence *const *sequences, const uint32_t *ids, size_t count,
                          float **logits, lb_error *err);
 

@@ -8,9 +8,12 @@
 typedef struct lb_session lb_session;
 
 /* Room for `context` tokens, which must not exceed the model's own limit. Prompts are taken `chunk`
- * tokens at a time (0: a default). The model must outlive the session. */
+ * tokens at a time (0: a default). The model must outlive the session. Keys and values are float32. */
 lb_status lb_session_create(const lb_kernels *kernels, const lb_resident *model, size_t context, size_t chunk,
                             lb_session **out, lb_error *err);
+/* The same with keys and values of another type. */
+lb_status lb_session_create_kv(const lb_kernels *kernels, const lb_resident *model, lb_kv_type kv,
+                               size_t context, size_t chunk, lb_session **out, lb_error *err);
 void lb_session_destroy(lb_session *session);
 
 /* The same weights' shape in another format: takes over from the next token on. */
