@@ -9,7 +9,8 @@
 
 typedef __m256 vec;
 #define LANES 8
-#define DOT_VECTORS 3
+#define DOT_VECTORS 4
+#define FEW_ROWS 2
 #define MIX_VECTORS 3
 
 LB_INLINE vec v_load(const float *p)

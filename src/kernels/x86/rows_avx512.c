@@ -10,6 +10,7 @@
 typedef __m512 vec;
 #define LANES 16
 #define DOT_VECTORS 4
+#define FEW_ROWS 4
 #define MIX_VECTORS 4
 
 LB_INLINE vec v_load(const float *p)

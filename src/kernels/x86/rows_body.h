@@ -115,11 +115,19 @@ LB_INLINE void dot_tile(lb_row_type type, const lb_rows_job *j, size_t first, si
             j->y[(at + v) * j->y_stride + first + r] = v_join(sums[r][v]);
 }
 
+/* All vectors, beside rows_count rows. FEW_ROWS rows by DOT_VECTORS vectors widen an element less often than TILE_ROWS by
+ * fewer; with fewer vectors than that it takes TILE_ROWS rows to keep both multipliers busy. */
 LB_INLINE void dot_vectors(lb_row_type type, const lb_rows_job *j, size_t first, size_t row_count)
 {
     size_t at = 0;
-    for (; j->vectors - at >= DOT_VECTORS; at += DOT_VECTORS)
-        dot_tile(type, j, first, row_count, at, DOT_VECTORS);
+    for (; j->vectors - at >= DOT_VECTORS; at += DOT_VECTORS) {
+        if (row_count == 1) {
+            dot_tile(type, j, first, 1, at, DOT_VECTORS);
+            continue;
+        }
+        for (size_t r = 0; r < TILE_ROWS; r += FEW_ROWS)
+            dot_tile(type, j, first + r, FEW_ROWS, at, DOT_VECTORS);
+    }
     switch (j->vectors - at) {
     case 1:
         dot_tile(type, j, first, row_count, at, 1);
@@ -127,11 +135,9 @@ LB_INLINE void dot_vectors(lb_row_type type, const lb_rows_job *j, size_t first,
     case 2:
         dot_tile(type, j, first, row_count, at, 2);
         break;
-#if DOT_VECTORS > 3
     case 3:
         dot_tile(type, j, first, row_count, at, 3);
         break;
-#endif
     default:
         break;
     }
