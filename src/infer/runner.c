@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/thread.h"
 #include "infer/attend_tokens.h"
 
@@ -20,6 +21,8 @@ struct lb_runner {
     float *scratch; /* [LB_DECODE_TOKENS, hidden] */
     float *attention; /* scratch of lb_attend_tokens for LB_DECODE_TOKENS tokens, or most if fewer */
     float *logits; /* [most, vocab] */
+    lb_step_times *times; /* or NULL */
+    double since; /* the last stage that was timed */
 };
 
 static size_t smaller(size_t a, size_t b)
@@ -102,14 +105,38 @@ static lb_status project(const lb_runner *r, const lb_stage_context *stage, size
     return lb_block_project(stage, tokens, tokens, past, r->ws.k, r->ws.v, err);
 }
 
+void lb_runner_time(lb_runner *runner, lb_step_times *times)
+{
+    runner->times = times;
+}
+
+/* A stage has ended. */
+static void note(lb_runner *r, double *stage)
+{
+    const double now = lb_now();
+    if (stage)
+        *stage += now - r->since;
+    r->since = now;
+}
+
+#define NOTE(stage) \
+    do { \
+        if (r->times) \
+            note(r, &r->times->stage); \
+    } while (0)
+
 /* Those after it. */
-static lb_status finish_block(const lb_runner *r, const lb_stage_context *stage, size_t tokens, lb_error *err)
+static lb_status finish_block(lb_runner *r, const lb_stage_context *stage, size_t tokens, lb_error *err)
 {
     LB_TRY(lb_block_attention_result(stage, tokens, err));
     LB_TRY(lb_block_attention_output(stage, r->ws.a, r->x, tokens, err));
+    NOTE(o);
     LB_TRY(lb_block_ffn_input(stage, r->x, tokens, err));
     LB_TRY(lb_block_ffn_inner(stage, tokens, err));
-    return lb_block_ffn_output(stage, r->x, tokens, err);
+    NOTE(gate_up);
+    LB_TRY(lb_block_ffn_output(stage, r->x, tokens, err));
+    NOTE(down);
+    return LB_OK;
 }
 
 /* ---- Single tokens of several sequences -------------------------------------------------------------- */
@@ -146,15 +173,20 @@ static lb_status decode_group(lb_runner *r, const group *g, const uint32_t *ids,
     lb_stage_context stage = stage_of(r);
     stage.positions = g->positions;
     LB_TRY(lb_embedding_look_up(r->kernels, &r->model->ends, ids, g->count, r->x, err));
+    if (r->times)
+        note(r, NULL);
     for (size_t layer = 0; layer < r->model->config.layers; layer++) {
         stage.block = &r->model->blocks[layer];
         LB_TRY(project(r, &stage, g->count, 0, err));
+        NOTE(qkv);
         attend(r, g, layer);
+        NOTE(attention);
         LB_TRY(finish_block(r, &stage, g->count, err));
     }
     if (logits)
         lb_embedding_logits_decode(r->kernels, &r->model->ends, r->x, g->count, r->scratch, r->ws.vectors,
                                    logits);
+    NOTE(head);
     return LB_OK;
 }
 
@@ -229,8 +261,11 @@ lb_status lb_runner_feed(lb_runner *r, lb_sequence *s, const uint32_t *ids, size
     }
     if (!logits)
         return LB_OK;
+    if (r->times)
+        note(r, NULL);
     lb_embedding_logits_decode(r->kernels, &r->model->ends, r->x + (last - 1) * r->model->config.hidden, 1,
                                r->scratch, r->ws.vectors, r->logits);
+    NOTE(head);
     *logits = r->logits;
     return LB_OK;
 }

@@ -37,6 +37,15 @@ lb_status lb_runner_feed(lb_runner *runner, lb_sequence *sequence, const uint32_
 lb_status lb_runner_step(lb_runner *runner, lb_sequence *const *sequences, const uint32_t *ids, size_t count,
                          float **logits, lb_error *err);
 
+/* Seconds of decoded tokens by what they went into. A stage's normalizing, rounding and rotating are its own; what is
+ * left of a token is looking up its embedding and choosing the next one. */
+typedef struct lb_step_times {
+    double qkv, attention, o, gate_up, down, head;
+} lb_step_times;
+
+/* From now on adds the times of steps to *times (NULL: no more). */
+void lb_runner_time(lb_runner *runner, lb_step_times *times);
+
 /* Only the products with matrices that one decoded token costs, on whatever is in the scratch: what the
  * time of a whole step is compared with. */
 void lb_runner_products(lb_runner *runner);

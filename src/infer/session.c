@@ -68,6 +68,11 @@ void lb_session_rewind(lb_session *session, size_t past)
     session->sequence->past = past;
 }
 
+void lb_session_time(lb_session *session, lb_step_times *times)
+{
+    lb_runner_time(session->runner, times);
+}
+
 void lb_session_products(lb_session *session)
 {
     lb_runner_products(session->runner);

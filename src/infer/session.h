@@ -30,6 +30,9 @@ size_t lb_session_past(const lb_session *session);
 /* Forgets all but the first `past` tokens. */
 void lb_session_rewind(lb_session *session, size_t past);
 
+/* As lb_runner_time. */
+void lb_session_time(lb_session *session, lb_step_times *times);
+
 /* Only the products with matrices that one decoded token costs, on whatever is in the scratch: what the
  * time of a whole step is compared with. */
 void lb_session_products(lb_session *session);
