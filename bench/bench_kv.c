@@ -83,7 +83,8 @@ static void speed(cache_bench *b, size_t depth)
     double times[LB_KV_TYPES][REPEATS];
     float *logits;
     for (unsigned t = 0; t < LB_KV_TYPES; t++) {
-        stop_on(lb_sequence_create(&b->model.config, (lb_kv_type)t, depth + TOKENS_A_TIME, &sequences[t], &b->err),
+        stop_on(lb_sequence_create(&b->model.config, (lb_kv_type)t, depth + TOKENS_A_TIME, &sequences[t],
+                                   &b->err),
                 &b->err);
         stop_on(lb_runner_feed(b->runner, sequences[t], b->ids, depth, NULL, NULL, &b->err), &b->err);
     }
@@ -92,7 +93,8 @@ static void speed(cache_bench *b, size_t depth)
             sequences[t]->past = depth;
             const double begin = seconds();
             for (size_t i = 0; i < TOKENS_A_TIME; i++)
-                stop_on(lb_runner_feed(b->runner, sequences[t], &b->ids[i], 1, NULL, &logits, &b->err), &b->err);
+                stop_on(lb_runner_feed(b->runner, sequences[t], &b->ids[i], 1, NULL, &logits, &b->err),
+                        &b->err);
             times[t][repeat] = (seconds() - begin) / TOKENS_A_TIME;
         }
     }
@@ -120,8 +122,8 @@ int main(int argc, char **argv)
     stop_on(lb_resident_load(argv[1], NULL, &b.model, &b.err), &b.err);
     stop_on(lb_tokenizer_open(argv[1], &tokenizer, &b.err), &b.err);
     stop_on(lb_file_read_text(argv[2], 64 << 20, &text, &bytes, &b.err), &b.err);
-    stop_on(lb_tokenizer_encode(tokenizer, text, bytes < 400000 ? bytes : 400000, LB_ENCODE_DEFAULT_BOS, &b.ids,
-                                &b.count, &b.err),
+    stop_on(lb_tokenizer_encode(tokenizer, text, bytes < 400000 ? bytes : 400000, LB_ENCODE_DEFAULT_BOS,
+                                &b.ids, &b.count, &b.err),
             &b.err);
     for (size_t i = 0; i < depth_count; i++)
         most = depths[i] + TOKENS_A_TIME > most ? depths[i] + TOKENS_A_TIME : most;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * Several sequences in one pass over the weights: tokens a second of 1, 2, 4 and 8 together, and how much of a step is the
- * head, all counts in turn.
+ * Several sequences in one pass over the weights: tokens a second of 1, 2, 4 and 8 together, and how much of
+ * a step is the head, all counts in turn.
  *
  *   bench_together MODEL [FORMAT [HEAD]]
  *
- * FORMAT rounds a float model's layers (-: leaves them), HEAD its head. Times are the process's own processor time (one
- * thread), so that neighbours matter less. */
+ * FORMAT rounds a float model's layers (-: leaves them), HEAD its head. Times are the process's own
+ * processor time (one thread), so that neighbours matter less. */
 #define _GNU_SOURCE
 #include <string.h>
 #include <time.h>
@@ -26,7 +26,8 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static double head_seconds(const lb_kernels *kernels, const lb_resident *model, size_t count, float *x, float *logits)
+static double head_seconds(const lb_kernels *kernels, const lb_resident *model, size_t count, float *x,
+                           float *logits)
 {
     lb_qvec *vectors;
     lb_error err;
@@ -49,8 +50,9 @@ static void run(const lb_kernels *kernels, const lb_resident *model)
     stop_on(lb_runner_create(kernels, model, DEPTH + STEPS, 0, MOST, &runner, &err), &err);
     for (size_t i = 0; i < MOST; i++) {
         ids[i] = (uint32_t)(i + 1);
-        stop_on(lb_sequence_create(&model->config, (lb_kv_type)LB_KV_DEFAULT, DEPTH + STEPS, &sequences[i], &err),
-                &err);
+        stop_on(
+            lb_sequence_create(&model->config, (lb_kv_type)LB_KV_DEFAULT, DEPTH + STEPS, &sequences[i], &err),
+            &err);
         for (size_t t = 0; t < DEPTH; t += MOST)
             stop_on(lb_runner_feed(runner, sequences[i], ids, MOST, NULL, NULL, &err), &err);
     }
@@ -67,8 +69,9 @@ static void run(const lb_kernels *kernels, const lb_resident *model)
     }
     for (size_t c = 0; c < COUNTS; c++) {
         const double step = median(steps[c], REPEATS), one = steps[0][REPEATS / 2];
-        printf("%zu together: %7.2f ms a step, %6.1f tokens/s (x %.2f), head %6.2f ms\n", counts[c], 1e3 * step,
-               (double)counts[c] / step, (double)counts[c] * one / step, 1e3 * median(heads[c], REPEATS));
+        printf("%zu together: %7.2f ms a step, %6.1f tokens/s (x %.2f), head %6.2f ms\n", counts[c],
+               1e3 * step, (double)counts[c] / step, (double)counts[c] * one / step,
+               1e3 * median(heads[c], REPEATS));
     }
     for (size_t i = 0; i < MOST; i++)
         lb_sequence_destroy(sequences[i]);

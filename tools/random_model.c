@@ -41,14 +41,10 @@ static lb_status each_tensor(const shape *s, tensor_fn fn, void *user, lb_error 
     const struct {
         const char *name;
         size_t rows, cols; /* rows 0: a vector of ones */
-    } parts[] = {{"input_layernorm", 0, s->hidden},
-                 {"self_attn.q_proj", s->hidden, s->hidden},
-                 {"self_attn.k_proj", kv, s->hidden},
-                 {"self_attn.v_proj", kv, s->hidden},
-                 {"self_attn.o_proj", s->hidden, s->hidden},
-                 {"post_attention_layernorm", 0, s->hidden},
-                 {"mlp.gate_proj", s->ffn, s->hidden},
-                 {"mlp.up_proj", s->ffn, s->hidden},
+    } parts[] = {{"input_layernorm", 0, s->hidden},          {"self_attn.q_proj", s->hidden, s->hidden},
+                 {"self_attn.k_proj", kv, s->hidden},        {"self_attn.v_proj", kv, s->hidden},
+                 {"self_attn.o_proj", s->hidden, s->hidden}, {"post_attention_layernorm", 0, s->hidden},
+                 {"mlp.gate_proj", s->ffn, s->hidden},       {"mlp.up_proj", s->ffn, s->hidden},
                  {"mlp.down_proj", s->hidden, s->ffn}};
     char name[96];
     LB_TRY(fn(user, "model.embed_tokens.weight", s->vocab, s->hidden, err));
@@ -74,11 +70,12 @@ static lb_status describe(void *user, const char *name, size_t rows, size_t cols
     header *h = user;
     const uint64_t begin = h->at;
     h->at += (uint64_t)(rows ? rows : 1) * cols * BF16_BYTES;
-    json_t *dims = rows ? json_pack("[I, I]", (json_int_t)rows, (json_int_t)cols) : json_pack("[I]", (json_int_t)cols);
-    json_t *tensor =
-        json_pack("{s:s, s:o, s:[I, I]}", "dtype", "BF16", "shape", dims, "data_offsets", (json_int_t)begin,
-                  (json_int_t)h->at);
-    return json_object_set_new(h->tensors, name, tensor) ? lb_fail(err, LB_ENOMEM, "no memory for the header") : LB_OK;
+    json_t *dims =
+        rows ? json_pack("[I, I]", (json_int_t)rows, (json_int_t)cols) : json_pack("[I]", (json_int_t)cols);
+    json_t *tensor = json_pack("{s:s, s:o, s:[I, I]}", "dtype", "BF16", "shape", dims, "data_offsets",
+                               (json_int_t)begin, (json_int_t)h->at);
+    return json_object_set_new(h->tensors, name, tensor) ? lb_fail(err, LB_ENOMEM, "no memory for the header")
+                                                         : LB_OK;
 }
 
 typedef struct drawing {
@@ -91,8 +88,8 @@ typedef struct drawing {
 static uint16_t draw(lb_rng *rng)
 {
     const uint64_t bits = lb_rng_u64(rng);
-    const double sum = (double)(bits & 0xffff) + (double)(bits >> 16 & 0xffff) + (double)(bits >> 32 & 0xffff) +
-                       (double)(bits >> 48);
+    const double sum = (double)(bits & 0xffff) + (double)(bits >> 16 & 0xffff) +
+                       (double)(bits >> 32 & 0xffff) + (double)(bits >> 48);
     return lb_bf16_from_float((float)((sum - 2 * 65535.0) * (0.02 * 1.7320508 / 65536)));
 }
 
@@ -123,8 +120,9 @@ static lb_status write_weights(const shape *s, const char *path, lb_error *err)
     LB_GO(each_tensor(s, describe, &h, err));
     LB_GO(lb_free_space(s->out, &free_bytes, err));
     if (free_bytes < h.at + (64 << 20)) {
-        st = lb_fail(err, LB_EIO, "%s: the model takes %" PRIu64 " MB, but there are only %" PRIu64 " MB left", s->out,
-                     h.at >> 20, free_bytes >> 20);
+        st =
+            lb_fail(err, LB_EIO, "%s: the model takes %" PRIu64 " MB, but there are only %" PRIu64 " MB left",
+                    s->out, h.at >> 20, free_bytes >> 20);
         goto done;
     }
     text = json_dumps(h.tensors, JSON_COMPACT);
@@ -165,12 +163,12 @@ static lb_status write_config(const shape *s, lb_error *err)
     return write_json(
         s->out, "config.json",
         json_pack("{s:[s], s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:b, s:s}", "architectures",
-                  "LlamaForCausalLM", "model_type", "llama", "hidden_size", (json_int_t)s->hidden, "intermediate_size",
-                  (json_int_t)s->ffn, "num_hidden_layers", (json_int_t)s->layers, "num_attention_heads",
-                  (json_int_t)s->heads, "num_key_value_heads", (json_int_t)s->kv_heads, "vocab_size",
-                  (json_int_t)s->vocab, "max_position_embeddings", (json_int_t)s->context, "rms_norm_eps", 1e-5,
-                  "rope_theta", 10000.0, "hidden_act", "silu", "tie_word_embeddings", (int)s->tied, "torch_dtype",
-                  "bfloat16"),
+                  "LlamaForCausalLM", "model_type", "llama", "hidden_size", (json_int_t)s->hidden,
+                  "intermediate_size", (json_int_t)s->ffn, "num_hidden_layers", (json_int_t)s->layers,
+                  "num_attention_heads", (json_int_t)s->heads, "num_key_value_heads", (json_int_t)s->kv_heads,
+                  "vocab_size", (json_int_t)s->vocab, "max_position_embeddings", (json_int_t)s->context,
+                  "rms_norm_eps", 1e-5, "rope_theta", 10000.0, "hidden_act", "silu", "tie_word_embeddings",
+                  (int)s->tied, "torch_dtype", "bfloat16"),
         err);
 }
 
@@ -203,18 +201,20 @@ static lb_status write_tokenizer(const shape *s, lb_error *err)
         json_object_set_new(vocab, name, json_integer((json_int_t)byte));
     }
     for (unsigned i = 0; i < SPECIALS; i++)
-        json_array_append_new(added, json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", (int)(BYTE_TOKENS + i),
-                                               "content", specials[i], "single_word", 0, "lstrip", 0, "rstrip", 0,
-                                               "normalized", 0, "special", 1));
-    json_t *level = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 1,
-                              "use_regex", 1);
+        json_array_append_new(added, json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id",
+                                               (int)(BYTE_TOKENS + i), "content", specials[i], "single_word",
+                                               0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1));
+    json_t *level = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
+                              "trim_offsets", 1, "use_regex", 1);
     LB_TRY(write_json(s->out, "tokenizer.json",
-                      json_pack("{s:s, s:n, s:n, s:o, s:n, s:O, s:n, s:o, s:{s:s, s:o, s:[]}}", "version", "1.0",
-                                "truncation", "padding", "added_tokens", added, "normalizer", "pre_tokenizer", level,
-                                "post_processor", "decoder", level, "model", "type", "BPE", "vocab", vocab, "merges"),
+                      json_pack("{s:s, s:n, s:n, s:o, s:n, s:O, s:n, s:o, s:{s:s, s:o, s:[]}}", "version",
+                                "1.0", "truncation", "padding", "added_tokens", added, "normalizer",
+                                "pre_tokenizer", level, "post_processor", "decoder", level, "model", "type",
+                                "BPE", "vocab", vocab, "merges"),
                       err));
     return write_json(s->out, "tokenizer_config.json",
-                      json_pack("{s:s, s:s}", "tokenizer_class", "GPT2Tokenizer", "eos_token", specials[0]), err);
+                      json_pack("{s:s, s:s}", "tokenizer_class", "GPT2Tokenizer", "eos_token", specials[0]),
+                      err);
 }
 
 /* ---- Flags --------------------------------------------------------------------------------------------- */
@@ -222,7 +222,8 @@ static lb_status write_tokenizer(const shape *s, lb_error *err)
 static int misused(const char *what)
 {
     fprintf(stderr,
-            "random_model: %s\nusage: random_model OUT [--layers N] [--hidden N] [--heads N] [--kv-heads N] [--ffn N]\n"
+            "random_model: %s\nusage: random_model OUT [--layers N] [--hidden N] [--heads N] [--kv-heads N] "
+            "[--ffn N]\n"
             "                    [--vocab N] [--context N] [--tied] [--seed N]\n",
             what);
     return 2;
@@ -234,9 +235,10 @@ static const char *parse(int argc, char **argv, shape *s)
     const struct {
         const char *flag;
         size_t *value, least;
-    } numbers[] = {{"--layers", &s->layers, 1},     {"--hidden", &s->hidden, 1}, {"--heads", &s->heads, 1},
-                   {"--kv-heads", &s->kv_heads, 1}, {"--ffn", &s->ffn, 1},       {"--context", &s->context, 1},
-                   {"--seed", &s->seed, 0},         {"--vocab", &s->vocab, BYTE_TOKENS + SPECIALS}};
+    } numbers[] = {{"--layers", &s->layers, 1}, {"--hidden", &s->hidden, 1},
+                   {"--heads", &s->heads, 1},   {"--kv-heads", &s->kv_heads, 1},
+                   {"--ffn", &s->ffn, 1},       {"--context", &s->context, 1},
+                   {"--seed", &s->seed, 0},     {"--vocab", &s->vocab, BYTE_TOKENS + SPECIALS}};
     enum { COUNT = sizeof numbers / sizeof *numbers };
     for (int i = 1; i < argc; i++) {
         size_t which = 0;
@@ -245,8 +247,10 @@ static const char *parse(int argc, char **argv, shape *s)
         if (which < COUNT) {
             char *end = NULL;
             errno = 0;
-            const unsigned long long value = i + 1 < argc && argv[i + 1][0] != '-' ? strtoull(argv[i + 1], &end, 10) : 0;
-            if (!end || *end || end == argv[i + 1] || errno || value < numbers[which].least || value > UINT32_MAX)
+            const unsigned long long value =
+                i + 1 < argc && argv[i + 1][0] != '-' ? strtoull(argv[i + 1], &end, 10) : 0;
+            if (!end || *end || end == argv[i + 1] || errno || value < numbers[which].least ||
+                value > UINT32_MAX)
                 return "a number is missing, too small or too large";
             *numbers[which].value = (size_t)value;
             i++;
@@ -267,7 +271,13 @@ static const char *parse(int argc, char **argv, shape *s)
 
 int main(int argc, char **argv)
 {
-    shape s = {.layers = 22, .hidden = 2048, .heads = 32, .kv_heads = 4, .ffn = 5632, .vocab = 32000, .context = 2048,
+    shape s = {.layers = 22,
+               .hidden = 2048,
+               .heads = 32,
+               .kv_heads = 4,
+               .ffn = 5632,
+               .vocab = 32000,
+               .context = 2048,
                .seed = 42};
     lb_error err = {0};
     const char *wrong = parse(argc, argv, &s);

@@ -36,8 +36,9 @@ typedef struct lb_generator_options {
     lb_progress progress; /* while loading */
     const char *kv; /* how keys and values are kept: "f32", "f16", "int8", "mxint8"; NULL: f16 */
     /* A faster model with the same tokenizer, such as the same one at fewer bits, or NULL. It proposes up to
-     * draft_tokens tokens (0: 4, at most LB_GENERATE_MOST_DRAFT), all of which the model then judges in one pass over its
-     * weights. Answers have the model's own distribution all the same; at temperature 0 they are the same. */
+     * draft_tokens tokens (0: 4, at most LB_GENERATE_MOST_DRAFT), all of which the model then judges in one
+     * pass over its weights. Answers have the model's own distribution all the same; at temperature 0 they
+     * are the same. */
     const char *draft_path;
     size_t draft_tokens;
     double draft_confidence; /* no more is proposed where its likeliest token is less probable; 0.4 */
@@ -67,8 +68,8 @@ typedef struct lb_token_score {
     double logprob; /* natural logarithm */
 } lb_token_score;
 
-/* Gets each generated token but an end token, before the text that it makes certain. `top` [top_count]: the likeliest
- * tokens there, the first the likeliest; valid during the call. */
+/* Gets each generated token but an end token, before the text that it makes certain. `top` [top_count]: the
+ * likeliest tokens there, the first the likeliest; valid during the call. */
 typedef void (*lb_generate_token_fn)(void *user, lb_token_score token, const lb_token_score *top,
                                      size_t top_count);
 

@@ -11,8 +11,8 @@
 enum { BYTES_PER_TOKEN = 24 };
 
 /* One continuation; tokens a second. */
-static lb_status continue_text(const lb_draft_bench *b, lb_generator *generator, const uint32_t *ids, bool alone,
-                               lb_generate_result *result, double *rate, lb_error *err)
+static lb_status continue_text(const lb_draft_bench *b, lb_generator *generator, const uint32_t *ids,
+                               bool alone, lb_generate_result *result, double *rate, lb_error *err)
 {
     lb_generate_options o;
     lb_generate_options_init(&o);
@@ -30,7 +30,8 @@ static lb_status measure(const lb_draft_bench *b, lb_generator *generator, const
                          lb_draft_report *out, lb_error *err)
 {
     lb_generate_result with = {0}, without = {0};
-    double *const with_rates = rates, *const without_rates = rates + b->repeats, *gains = rates + 2 * b->repeats;
+    double *const with_rates = rates, *const without_rates = rates + b->repeats,
+                  *gains = rates + 2 * b->repeats;
     double warm_up;
     LB_TRY(continue_text(b, generator, ids, false, &with, &warm_up, err));
     for (size_t i = 0; i < b->repeats; i++) {
@@ -72,8 +73,8 @@ lb_status lb_bench_draft(const lb_draft_bench *b, lb_draft_report *out, lb_error
     LB_GO(lb_tokenizer_encode(lb_generator_tokenizer(generator), (const char *)lb_builtin_calibration, bytes,
                               LB_ENCODE_DEFAULT_BOS, &ids, &count, err));
     if (count < b->prompt) {
-        st = lb_fail(err, LB_EINVAL, "a prompt of %zu tokens was asked for, but the built-in text has %zu", b->prompt,
-                     count);
+        st = lb_fail(err, LB_EINVAL, "a prompt of %zu tokens was asked for, but the built-in text has %zu",
+                     b->prompt, count);
         goto done;
     }
     LB_GO(measure(b, generator, ids, rates, out, err));
@@ -91,11 +92,12 @@ static double share(size_t part, size_t whole)
 
 json_t *lb_draft_json(const lb_draft_report *r)
 {
-    return json_pack("{s:s, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "model", r->draft, "drafted_tokens",
-                     (json_int_t)r->drafted, "accepted_tokens", (json_int_t)r->accepted, "acceptance",
-                     share(r->accepted, r->drafted), "tokens_per_pass", share(r->generated - 1, r->passes),
-                     "decode_tokens_per_s", r->with.median, "decode_tokens_per_s_without", r->without.median, "gain",
-                     r->gain.median, "gain_min", r->gain.low, "gain_max", r->gain.high);
+    return json_pack("{s:s, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "model", r->draft,
+                     "drafted_tokens", (json_int_t)r->drafted, "accepted_tokens", (json_int_t)r->accepted,
+                     "acceptance", share(r->accepted, r->drafted), "tokens_per_pass",
+                     share(r->generated - 1, r->passes), "decode_tokens_per_s", r->with.median,
+                     "decode_tokens_per_s_without", r->without.median, "gain", r->gain.median, "gain_min",
+                     r->gain.low, "gain_max", r->gain.high);
 }
 
 void lb_draft_print(const lb_draft_report *r)

@@ -55,7 +55,8 @@ static const lb_arg_spec spec = {
     "mxfp6-e3m2 are held as bf16.\n"
     "of memory: share of the read bandwidth of as many threads, measured over 512 MiB. Weights that fit\n"
     "into a cache can exceed 100%.\n"
-    "q k v and the like: where a decoded token's time goes, normalizing and rounding of their inputs included;\n"
+    "q k v and the like: where a decoded token's time goes, normalizing and rounding of their inputs "
+    "included;\n"
     "MB: all weights in memory.\n"
     "--draft: the model as it is, continuing a text with and without the draft in turn, at temperature 0.",
     NULL};
@@ -109,21 +110,21 @@ static double other_ms(const lb_bench_row *row)
 static json_t *times_json(const lb_bench_row *row)
 {
     const lb_step_times *t = &row->times;
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "qkv", 1e3 * t->qkv, "attention", 1e3 * t->attention,
-                     "o", 1e3 * t->o, "gate_up", 1e3 * t->gate_up, "down", 1e3 * t->down, "head", 1e3 * t->head,
-                     "rest", 1e3 * row->rest);
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "qkv", 1e3 * t->qkv, "attention",
+                     1e3 * t->attention, "o", 1e3 * t->o, "gate_up", 1e3 * t->gate_up, "down", 1e3 * t->down,
+                     "head", 1e3 * t->head, "rest", 1e3 * row->rest);
 }
 
 static void print_times(const report *r, int width)
 {
-    printf("\n%-*s %9s\n%-*s %9s %9s %9s %9s %9s %9s %9s %9s\n", width, "", "ms of a decoded token:", width, "format",
-           "q k v", "attention", "o", "gate up", "down", "head", "rest", "MB");
+    printf("\n%-*s %9s\n%-*s %9s %9s %9s %9s %9s %9s %9s %9s\n", width, "", "ms of a decoded token:", width,
+           "format", "q k v", "attention", "o", "gate up", "down", "head", "rest", "MB");
     for (size_t i = 0; i < r->count; i++) {
         const lb_bench_row *row = &r->rows[i];
         const lb_step_times *t = &row->times;
         printf("%-*s %9.3f %9.3f %9.3f %9.3f %9.3f %9.3f %9.3f %9.1f\n", width, row->format, 1e3 * t->qkv,
-               1e3 * t->attention, 1e3 * t->o, 1e3 * t->gate_up, 1e3 * t->down, 1e3 * t->head, 1e3 * row->rest,
-               (double)row->bytes / 1e6);
+               1e3 * t->attention, 1e3 * t->o, 1e3 * t->gate_up, 1e3 * t->down, 1e3 * t->head,
+               1e3 * row->rest, (double)row->bytes / 1e6);
     }
     printf("\nloaded in %.2f s; %.0f MB resident then, %.0f of them in 2 MiB pages; keys and values in %s\n",
            r->load_seconds, (double)r->rss / 1e6, (double)r->huge / 1e6, r->kv);

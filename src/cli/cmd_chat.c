@@ -145,7 +145,9 @@ static lb_status encode_turns(chat *c, uint32_t **ids, size_t *count, lb_error *
         forgotten++;
     }
     if (forgotten > 0)
-        fprintf(stderr, "lowbit chat: the context of %zu tokens is full; the oldest %zu question%s and answer%s forgotten\n",
+        fprintf(stderr,
+                "lowbit chat: the context of %zu tokens is full; the oldest %zu question%s and answer%s "
+                "forgotten\n",
                 context, forgotten, forgotten == 1 ? "" : "s", forgotten == 1 ? " are" : "s are");
     return LB_OK;
 }

@@ -46,8 +46,7 @@ static size_t seen_begin(const attending *a, size_t token)
 
 static float *state_of(const attending *a, size_t token, size_t head, size_t span)
 {
-    return a->states +
-           ((token * a->config->heads + head) * a->spans + span) * (a->config->head_dim + STATE);
+    return a->states + ((token * a->config->heads + head) * a->spans + span) * (a->config->head_dim + STATE);
 }
 
 /* The heads that share a key-value head look at one span: its keys and values are widened once for all of them. */

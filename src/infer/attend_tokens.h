@@ -18,8 +18,8 @@ typedef struct lb_attending {
 /* What lb_attend_tokens wants as scratch, in floats, for each token of a context of that size. */
 size_t lb_attend_scratch(const lb_config *config, size_t context);
 
-/* tokens[i].out = attention of that query (no further back than the model's window). A token's bits depend neither on the
- * tokens beside it nor on the number of threads. */
+/* tokens[i].out = attention of that query (no further back than the model's window). A token's bits depend
+ * neither on the tokens beside it nor on the number of threads. */
 void lb_attend_tokens(const lb_kernels *kernels, const lb_config *config, const lb_attending *tokens,
                       size_t count, size_t context, float *scratch);
 

@@ -31,18 +31,18 @@ static lb_status compare_tokens(const char *path, const lb_tokenizer *own, const
 {
     const size_t count = lb_tokenizer_vocab_size(wanted);
     if (lb_tokenizer_vocab_size(own) != count)
-        return lb_fail(err, LB_EINVAL, "%s cannot draft: its tokenizer has %zu tokens, the model's has %zu", path,
-                       lb_tokenizer_vocab_size(own), count);
+        return lb_fail(err, LB_EINVAL, "%s cannot draft: its tokenizer has %zu tokens, the model's has %zu",
+                       path, lb_tokenizer_vocab_size(own), count);
     for (size_t id = 0; id < count; id++) {
         const char *a, *b;
         size_t a_length, b_length;
         LB_TRY(lb_detokenizer_token(own_stream, (uint32_t)id, &a, &a_length, err));
         LB_TRY(lb_detokenizer_token(wanted_stream, (uint32_t)id, &b, &b_length, err));
         if (a_length != b_length || memcmp(a, b, a_length) != 0)
-            return lb_fail(err, LB_EINVAL,
-                           "%s cannot draft: its tokenizer is not the model's, token %zu is \"%.*s\" and not \"%.*s\"",
-                           path, id, (int)(a_length < 40 ? a_length : 40), a, (int)(b_length < 40 ? b_length : 40),
-                           b);
+            return lb_fail(
+                err, LB_EINVAL,
+                "%s cannot draft: its tokenizer is not the model's, token %zu is \"%.*s\" and not \"%.*s\"",
+                path, id, (int)(a_length < 40 ? a_length : 40), a, (int)(b_length < 40 ? b_length : 40), b);
     }
     return LB_OK;
 }
@@ -142,7 +142,8 @@ lb_status lb_draft_begin(lb_draft *d, size_t index, const lb_sampling *how, size
 }
 
 /* Brings a side's sequence to hold ids [count], and no more; *logits are those after the last one. */
-static lb_status catch_up(lb_draft *d, side *s, const uint32_t *ids, size_t count, float **logits, lb_error *err)
+static lb_status catch_up(lb_draft *d, side *s, const uint32_t *ids, size_t count, float **logits,
+                          lb_error *err)
 {
     size_t same = 0;
     while (same < s->sequence->past && same + 1 < count && s->ids[same] == ids[same])

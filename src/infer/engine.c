@@ -33,8 +33,7 @@ struct lb_engine {
 
 void lb_engine_options_init(lb_engine_options *options)
 {
-    *options =
-        (lb_engine_options){.struct_size = sizeof *options, .sequences = 1, .draft_confidence = 0.4};
+    *options = (lb_engine_options){.struct_size = sizeof *options, .sequences = 1, .draft_confidence = 0.4};
 }
 
 static lb_status create_slots(lb_engine *e, lb_kv_type kv, lb_error *err)
@@ -55,8 +54,8 @@ static lb_status check_options(const lb_engine_options *o, lb_error *err)
         return lb_fail(err, LB_EINVAL, "%zu sequences were asked for, wanted 1 to %d", o->sequences,
                        LB_ENGINE_MOST_SEQUENCES);
     if (o->draft_tokens > LB_GENERATE_MOST_DRAFT)
-        return lb_fail(err, LB_EINVAL, "a draft of %zu tokens was asked for, wanted at most %d", o->draft_tokens,
-                       LB_GENERATE_MOST_DRAFT);
+        return lb_fail(err, LB_EINVAL, "a draft of %zu tokens was asked for, wanted at most %d",
+                       o->draft_tokens, LB_GENERATE_MOST_DRAFT);
     if (!(o->draft_confidence >= 0 && o->draft_confidence <= 1))
         return lb_fail(err, LB_EINVAL, "the draft's confidence is %g, wanted 0 to 1", o->draft_confidence);
     return LB_OK;
@@ -83,8 +82,8 @@ static lb_status load(lb_engine *e, const char *path, const lb_engine_options *o
                                         .confidence = (float)o->draft_confidence};
         LB_TRY(lb_draft_open(o->draft_path, e->tokenizer, &draft, &o->progress, &e->draft, err));
     }
-    return lb_runner_create(kernels, &e->model, e->context, o->chunk, e->count * (1 + e->draft_tokens), &e->runner,
-                            err);
+    return lb_runner_create(kernels, &e->model, e->context, o->chunk, e->count * (1 + e->draft_tokens),
+                            &e->runner, err);
 }
 
 lb_status lb_engine_open(const char *path, const lb_engine_options *options, lb_engine **out, lb_error *err)
@@ -162,7 +161,8 @@ lb_status lb_engine_check(const lb_engine *e, size_t count, size_t max_tokens, l
 
 /* ---- Which sequence a prompt gets -------------------------------------------------------------------- */
 
-/* How many of the prompt's tokens a slot holds already; the last one is computed in any case, for its logits. */
+/* How many of the prompt's tokens a slot holds already; the last one is computed in any case, for its
+ * logits. */
 static size_t common(const slot *s, const uint32_t *ids, size_t count)
 {
     size_t same = 0;
@@ -171,8 +171,8 @@ static size_t common(const slot *s, const uint32_t *ids, size_t count)
     return same;
 }
 
-/* A free slot: one whose tokens the prompt goes on from, the longest; otherwise the one that has rested longest, whose
- * tokens are the least likely to be asked for again. NULL: none is free. */
+/* A free slot: one whose tokens the prompt goes on from, the longest; otherwise the one that has rested
+ * longest, whose tokens are the least likely to be asked for again. NULL: none is free. */
 static slot *choose_slot(lb_engine *e, const uint32_t *ids, size_t count)
 {
     slot *best = NULL;
@@ -271,8 +271,9 @@ static void end(lb_engine *e, slot *s, lb_status st, lb_error *err)
     release(e, s);
 }
 
-/* Takes the next token from logits [count + 1, vocab]: of the proposals [count] each is judged by the row of the token
- * before it, and where it is taken the row of its own is next. The sequence, which holds them all, forgets the others. */
+/* Takes the next token from logits [count + 1, vocab]: of the proposals [count] each is judged by the row of
+ * the token before it, and where it is taken the row of its own is next. The sequence, which holds them all,
+ * forgets the others. */
 static void take(lb_engine *e, slot *s, float *logits, const lb_proposal *proposals, size_t count)
 {
     bool over = false, taken = true;
@@ -282,8 +283,9 @@ static void take(lb_engine *e, slot *s, float *logits, const lb_proposal *propos
     size_t rows = 0;
     for (; st == LB_OK && !over && taken && rows <= count; rows++) {
         s->sequence->past = before + rows;
-        st = lb_task_take(s->task, logits + rows * e->model.config.vocab, rows < count ? &proposals[rows] : NULL,
-                          s->sequence->past < e->context, &taken, &over, &err);
+        st = lb_task_take(s->task, logits + rows * e->model.config.vocab,
+                          rows < count ? &proposals[rows] : NULL, s->sequence->past < e->context, &taken,
+                          &over, &err);
         s->task->result.accepted_tokens += taken;
     }
     if (st != LB_OK || over)
@@ -340,8 +342,8 @@ static lb_status propose(lb_engine *e, share *part, lb_error *err)
         return LB_OK;
     if (t->options.max_tokens > 0 && room > left - 1)
         room = left - 1;
-    LB_TRY(lb_draft_propose(e->draft, (size_t)(s - e->slots), s->ids, past + 1, room, t->sampler, &part->proposals,
-                            &part->count, err));
+    LB_TRY(lb_draft_propose(e->draft, (size_t)(s - e->slots), s->ids, past + 1, room, t->sampler,
+                            &part->proposals, &part->count, err));
     for (size_t i = 0; i < part->count; i++)
         s->ids[past + 1 + i] = part->proposals[i].id;
     t->result.drafted_tokens += part->count;

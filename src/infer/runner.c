@@ -50,8 +50,8 @@ lb_status lb_runner_create(const lb_kernels *kernels, const lb_resident *model, 
     const size_t group = smaller(most, LB_DECODE_TOKENS), rows = r->chunk > group ? r->chunk : group;
     LB_GO(lb_alloc_array(&r->x, rows, c->hidden * sizeof(float), "session", err));
     LB_GO(lb_alloc_array(&r->scratch, group, c->hidden * sizeof(float), "session", err));
-    LB_GO(lb_alloc_array(&r->attention, group, lb_attend_scratch(c, context) * sizeof(float), "attention scores",
-                         err));
+    LB_GO(lb_alloc_array(&r->attention, group, lb_attend_scratch(c, context) * sizeof(float),
+                         "attention scores", err));
     LB_GO(lb_alloc_array(&r->logits, most, c->vocab * sizeof(float), "logits", err));
     LB_GO(lb_rope_create(c, context, &r->rope, err));
     LB_GO(lb_workspace_create(c, rows, &r->ws, err));

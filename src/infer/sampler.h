@@ -63,8 +63,9 @@ typedef struct lb_proposal {
 size_t lb_sampler_most(const lb_sampler *sampler);
 void lb_sampler_propose(const lb_sampler *sampler, uint32_t id, lb_proposal *out);
 
-/* As lb_sampler_pick, with a proposal that is taken with probability min(1, p / q); otherwise the token is drawn from
- * max(0, p - q), normalized. In total it comes from p, whatever q is (arXiv:2211.17192, theorem 1; arXiv:2302.01318). */
+/* As lb_sampler_pick, with a proposal that is taken with probability min(1, p / q); otherwise the token is
+ * drawn from max(0, p - q), normalized. In total it comes from p, whatever q is (arXiv:2211.17192, theorem
+ * 1; arXiv:2302.01318). */
 lb_status lb_sampler_verify(lb_sampler *sampler, float *logits, const lb_proposal *proposal, uint32_t *id,
                             bool *taken, lb_error *err);
 

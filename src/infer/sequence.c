@@ -96,5 +96,6 @@ void lb_sequence_copy(const lb_sequence *from, size_t past, lb_sequence *to)
 size_t lb_sequence_token_bytes(const lb_config *c, lb_kv_type type)
 {
     return 2 * c->layers *
-           (lb_kv_value_bytes(type, c->kv_heads, c->head_dim) + lb_kv_scale_bytes(type, c->kv_heads, c->head_dim));
+           (lb_kv_value_bytes(type, c->kv_heads, c->head_dim) +
+            lb_kv_scale_bytes(type, c->kv_heads, c->head_dim));
 }

@@ -28,14 +28,15 @@ static void multiply_rows(void *arg, size_t begin, size_t end)
     static const lb_row_type types[] = {
         [LB_DENSE_F32] = LB_ROWS_F32, [LB_DENSE_F16] = LB_ROWS_F16, [LB_DENSE_BF16] = LB_ROWS_BF16};
     const product *p = arg;
-    const lb_rows_job job = {
-        .rows = {.values = p->weights + begin * p->cols * lb_dense_size(p->type), .stride = p->cols, .n = p->cols},
-        .count = end - begin,
-        .vectors = p->count,
-        .x = p->x,
-        .x_stride = p->cols,
-        .y = p->y + begin,
-        .y_stride = p->rows};
+    const lb_rows_job job = {.rows = {.values = p->weights + begin * p->cols * lb_dense_size(p->type),
+                                      .stride = p->cols,
+                                      .n = p->cols},
+                             .count = end - begin,
+                             .vectors = p->count,
+                             .x = p->x,
+                             .x_stride = p->cols,
+                             .y = p->y + begin,
+                             .y_stride = p->rows};
     p->kernels->rows_dot(types[p->type], &job);
 }
 

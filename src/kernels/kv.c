@@ -24,7 +24,8 @@ lb_status lb_kv_type_parse(const char *name, lb_kv_type *out, lb_error *err)
             return LB_OK;
         }
     }
-    return lb_fail(err, LB_EINVAL, "keys and values cannot be kept as \"%.40s\": there are " LB_KV_NAMES, name);
+    return lb_fail(err, LB_EINVAL, "keys and values cannot be kept as \"%.40s\": there are " LB_KV_NAMES,
+                   name);
 }
 
 const char *lb_kv_type_name(lb_kv_type type)

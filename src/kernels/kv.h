@@ -12,13 +12,7 @@
 
 #include "kernels/kernels.h"
 
-typedef enum lb_kv_type {
-    LB_KV_F32,
-    LB_KV_F16,
-    LB_KV_INT8,
-    LB_KV_MXINT8,
-    LB_KV_TYPES
-} lb_kv_type;
+typedef enum lb_kv_type { LB_KV_F32, LB_KV_F16, LB_KV_INT8, LB_KV_MXINT8, LB_KV_TYPES } lb_kv_type;
 
 #define LB_KV_NAMES "f32, f16, int8 and mxint8"
 

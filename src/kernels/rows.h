@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Rows of numbers beside a few vectors of floats: unquantized matrices, and the keys and values that attention looks back
- * on. A row is loaded and widened once for all the vectors. */
+ * Rows of numbers beside a few vectors of floats: unquantized matrices, and the keys and values that
+ * attention looks back on. A row is loaded and widened once for all the vectors. */
 #ifndef LB_KERNELS_ROWS_H
 #define LB_KERNELS_ROWS_H
 
@@ -21,7 +21,8 @@ enum { LB_ROWS_BLOCK = 32 };
 typedef struct lb_rows {
     const void *values; /* aligned to an element; a row begins `stride` elements after the one before it */
     size_t stride, n; /* n elements of each are looked at */
-    const void *scales; /* of the types that have them; those of a row begin `scale_stride` after the last row's */
+    const void
+        *scales; /* of the types that have them; those of a row begin `scale_stride` after the last row's */
     size_t scale_stride;
 } lb_rows;
 

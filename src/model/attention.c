@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * Queries and keys are taken in blocks, so that the scores of a pair of blocks stay in cache, and the part of the square
- * above the diagonal is mostly not computed. Over the blocks of keys goes an online softmax (arXiv:2112.05682,
- * arXiv:2205.14135): with m the largest score so far, l = sum e^(s - m) and o = sum e^(s - m) v,
+ * Queries and keys are taken in blocks, so that the scores of a pair of blocks stay in cache, and the part
+ * of the square above the diagonal is mostly not computed. Over the blocks of keys goes an online softmax
+ * (arXiv:2112.05682, arXiv:2205.14135): with m the largest score so far, l = sum e^(s - m) and o = sum e^(s
+ * - m) v,
  *
  *   m' = max(m, m_block)   l' = l e^(m - m') + l_block e^(m_block - m')   o' alike;   in the end o / l
  *
- * A block of queries and a key-value head are one unit of threading: what the cache holds is made floats once for all the
- * heads that share it.
+ * A block of queries and a key-value head are one unit of threading: what the cache holds is made floats
+ * once for all the heads that share it.
  */
 #include "model/attention.h"
 
@@ -62,8 +63,7 @@ static void load_keys(unit *u)
     const size_t dim = a->config->head_dim;
     if (!in->keys) {
         u->stride = a->config->kv_heads * dim;
-        const size_t at =
-            (u->sequence * (in->past + in->tokens) + u->begin) * u->stride + u->kv_head * dim;
+        const size_t at = (u->sequence * (in->past + in->tokens) + u->begin) * u->stride + u->kv_head * dim;
         u->k = in->k + at;
         u->v = in->v + at;
         return;
@@ -81,7 +81,8 @@ static void scale(float *x, float factor, size_t n)
         x[i] *= factor;
 }
 
-/* Rows of scores -> e^(s - m), with what is in `out` brought to the same m; what a query does not see gets 0. */
+/* Rows of scores -> e^(s - m), with what is in `out` brought to the same m; what a query does not see gets
+ * 0. */
 static void weigh(const unit *u, float *largest, float *sums, float *out, size_t out_stride)
 {
     const size_t dim = u->a->config->head_dim;

@@ -19,15 +19,16 @@ static void narrowing(void **state)
     enum { COUNT = 4099 };
     static float in[COUNT];
     static uint16_t want[COUNT], got[COUNT + 1];
-    const float special[] = {0.0f,    -0.0f,    65504.0f, 65519.0f, 65520.0f,  1e30f,   -1e30f, INFINITY, -INFINITY,
-                             0x1p-24f, 0x1p-25f, 0x1p-26f, -0x1p-14f, 2049.0f, 2051.0f, NAN};
+    const float special[] = {0.0f,      -0.0f,    65504.0f, 65519.0f, 65520.0f,  1e30f,   -1e30f,  INFINITY,
+                             -INFINITY, 0x1p-24f, 0x1p-25f, 0x1p-26f, -0x1p-14f, 2049.0f, 2051.0f, NAN};
     lb_rng rng;
     lb_rng_seed(&rng, 31);
     for (size_t i = 0; i < COUNT; i++)
         in[i] = i < sizeof special / sizeof *special
                     ? special[i]
                     : (float)(lb_rng_normal(&rng) * ldexp(1.0, (int)lb_rng_below(&rng, 40) - 25));
-    for (size_t i = 0; i < COUNT; i++) /* from the definition: the nearest, infinities at the end of the range */
+    for (size_t i = 0; i < COUNT;
+         i++) /* from the definition: the nearest, infinities at the end of the range */
         want[i] = isnan(in[i]) ? 0 : lb_f16_from_float(lb_round_to_f16(in[i]));
     for (size_t t = 0; t < table_count; t++) {
         for (size_t n = 0; n < COUNT; n = n < 40 ? n + 1 : n * 3) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Rows beside vectors (rows.h), every type, against sums in double; tiles of every shape give the bits of one row and one
- * vector; scaled integers those of float32. For programs of one file: everything is static inline. */
+ * Rows beside vectors (rows.h), every type, against sums in double; tiles of every shape give the bits of
+ * one row and one vector; scaled integers those of float32. For programs of one file: everything is static
+ * inline. */
 #ifndef LB_TESTS_KERNELS_ROWS_CASES_H
 #define LB_TESTS_KERNELS_ROWS_CASES_H
 
@@ -64,7 +65,8 @@ static inline rows_case rows_make(lb_row_type type, size_t count, size_t n, size
     c.scales = rows_alloc((count * scales + 1) * sizeof(float));
     c.x = rows_alloc(vectors * longest * sizeof *c.x);
     c.wide = rows_alloc(count * n * sizeof *c.wide);
-    c.rows = (lb_rows){.values = c.values, .stride = c.stride, .n = n, .scales = c.scales, .scale_stride = scales};
+    c.rows =
+        (lb_rows){.values = c.values, .stride = c.stride, .n = n, .scales = c.scales, .scale_stride = scales};
     for (size_t i = 0; i < count * scales; i++) {
         if (type == LB_ROWS_INT8)
             ((float *)(void *)c.scales)[i] = (float)lb_rng_uniform(rng) / 64.0f;
@@ -107,8 +109,8 @@ static inline float *rows_run(const lb_kernels *kernels, lb_row_type type, const
 }
 
 /* The same one row and one vector at a time: rows_mix in as many calls as there are rows. */
-static inline void rows_check_single(const lb_kernels *kernels, lb_row_type type, const rows_case *c, int mixes,
-                                     const float *y)
+static inline void rows_check_single(const lb_kernels *kernels, lb_row_type type, const rows_case *c,
+                                     int mixes, const float *y)
 {
     const size_t outs = mixes ? c->n : c->count, ins = mixes ? c->count : c->n;
     float *own = rows_alloc((outs + 1) * sizeof *own);
@@ -116,7 +118,9 @@ static inline void rows_check_single(const lb_kernels *kernels, lb_row_type type
         for (size_t i = 0; i < outs; i++)
             own[i] = 0.25f;
         for (size_t r = 0; r < c->count; r++) {
-            const size_t element = type == LB_ROWS_F32 ? 4 : type == LB_ROWS_F16 || type == LB_ROWS_BF16 ? 2 : 1;
+            const size_t element = type == LB_ROWS_F32                           ? 4
+                                   : type == LB_ROWS_F16 || type == LB_ROWS_BF16 ? 2
+                                                                                 : 1;
             const size_t scale = type == LB_ROWS_INT8 ? sizeof(float) : 1;
             lb_rows_job job = {.rows = c->rows,
                                .count = 1,

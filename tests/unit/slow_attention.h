@@ -31,7 +31,7 @@ static inline float *random_floats(lb_rng *rng, size_t n, double size)
 /* out [head_dim] of one query: softmax(q k / sqrt(d)) v over the positions that it may see, and how far
  * off float may be. */
 static inline void slow_head(const shape *s, const lb_attention_input *in, size_t sequence, size_t token,
-                      size_t head, double *out, double *bounds)
+                             size_t head, double *out, double *bounds)
 {
     const size_t d = s->head_dim, positions = s->past + s->tokens, own = s->past + token;
     const float *q = in->q + ((sequence * s->tokens + token) * s->heads + head) * d;
@@ -75,8 +75,8 @@ typedef struct slow_cache {
     float *wide; /* [positions, kv_heads * head_dim] */
 } slow_cache;
 
-static inline slow_cache slow_cache_make(const lb_kernels *kernels, lb_rng *rng, const shape *s, lb_kv_type type,
-                                         double size)
+static inline slow_cache slow_cache_make(const lb_kernels *kernels, lb_rng *rng, const shape *s,
+                                         lb_kv_type type, double size)
 {
     const size_t positions = s->past + s->tokens, width = s->kv_heads * s->head_dim;
     slow_cache c = {.kv = {.type = type, .heads = s->kv_heads, .dim = s->head_dim}};

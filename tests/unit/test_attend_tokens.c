@@ -13,7 +13,8 @@ static void check(const lb_kernels *kernels, lb_rng *rng, shape s, lb_kv_type ty
     const lb_config config = {
         .heads = s.heads, .kv_heads = s.kv_heads, .head_dim = s.head_dim, .window = s.window};
     const size_t width = s.heads * s.head_dim, context = s.past + s.tokens;
-    slow_cache k = slow_cache_make(kernels, rng, &s, type, 2.0), v = slow_cache_make(kernels, rng, &s, type, 1.0);
+    slow_cache k = slow_cache_make(kernels, rng, &s, type, 2.0),
+               v = slow_cache_make(kernels, rng, &s, type, 1.0);
     float *q = random_floats(rng, s.tokens * width, 1.0), *out = must(malloc(s.tokens * width * sizeof *out));
     float *alone = must(malloc(width * sizeof *alone));
     float *scratch = must(malloc(MOST * lb_attend_scratch(&config, 2 * context + 300) * sizeof *scratch));
@@ -50,9 +51,9 @@ static void shapes(void **state)
     (void)state;
     static const shape cases[] = {
         /* heads, kv, dim, sequences, tokens, past, window */
-        {1, 1, 2, 1, 1, 0, 0},     {6, 2, 64, 1, 3, 0, 0},     {9, 3, 64, 1, 4, 1000, 0}, {8, 1, 128, 1, 2, 400, 0},
-        {4, 2, 33, 1, 5, 254, 0},  {32, 4, 64, 1, 2, 511, 0},  {2, 2, 10, 1, 2, 300, 1},  {4, 2, 40, 1, 3, 700, 260},
-        {3, 1, 16, 1, 2, 513, 40},
+        {1, 1, 2, 1, 1, 0, 0},     {6, 2, 64, 1, 3, 0, 0},     {9, 3, 64, 1, 4, 1000, 0},
+        {8, 1, 128, 1, 2, 400, 0}, {4, 2, 33, 1, 5, 254, 0},   {32, 4, 64, 1, 2, 511, 0},
+        {2, 2, 10, 1, 2, 300, 1},  {4, 2, 40, 1, 3, 700, 260}, {3, 1, 16, 1, 2, 513, 40},
     };
     static const lb_cpu_level levels[] = {LB_CPU_BEST, LB_CPU_REF};
     lb_rng rng;

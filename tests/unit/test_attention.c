@@ -89,8 +89,11 @@ static void shapes(void **state)
 static void cached(void **state)
 {
     (void)state;
-    static const shape cases[] = {{4, 2, 40, 1, 30, 0, 0},   {6, 2, 64, 1, 5, 600, 0}, {3, 1, 33, 1, 100, 300, 0},
-                                  {2, 2, 16, 1, 90, 500, 70}, {2, 1, 8, 1, 1, 9, 0}};
+    static const shape cases[] = {{4, 2, 40, 1, 30, 0, 0},
+                                  {6, 2, 64, 1, 5, 600, 0},
+                                  {3, 1, 33, 1, 100, 300, 0},
+                                  {2, 2, 16, 1, 90, 500, 70},
+                                  {2, 1, 8, 1, 1, 9, 0}};
     const lb_kernels *kernels = lb_kernels_get(LB_CPU_BEST);
     lb_rng rng;
     lb_rng_seed(&rng, 53);
@@ -102,7 +105,8 @@ static void cached(void **state)
             slow_cache k = slow_cache_make(kernels, &rng, &s, (lb_kv_type)type, 2.0),
                        v = slow_cache_make(kernels, &rng, &s, (lb_kv_type)type, 1.0);
             const size_t width = s.heads * s.head_dim;
-            float *q = random_floats(&rng, s.tokens * width, 1.0), *out = must(malloc(s.tokens * width * sizeof *out));
+            float *q = random_floats(&rng, s.tokens * width, 1.0),
+                  *out = must(malloc(s.tokens * width * sizeof *out));
             const lb_attention_input in = {q, NULL, NULL, 1, s.tokens, s.past, &k.kv, &v.kv};
             const lb_attention_input wide = {q, k.wide, v.wide, 1, s.tokens, s.past, NULL, NULL};
             assert_int_equal(lb_attention(kernels, &config, &in, out, NULL), LB_OK);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Answers with a draft: at temperature 0 those without one, token for token, whatever the draft is and wherever the answer
- * ends; drawn ones have the model's own distribution; beside each other they stay what they are. */
+ * Answers with a draft: at temperature 0 those without one, token for token, whatever the draft is and
+ * wherever the answer ends; drawn ones have the model's own distribution; beside each other they stay what
+ * they are. */
 #define _GNU_SOURCE
 #include "near.h"
 
@@ -52,7 +53,13 @@ static int make_models(void **state)
     (void)state;
     const tiny_model_options kinds[] = {
         {.seed = 3, .tokenizer = TINY_BYTES, .context = CONTEXT, .dtype = LB_DTYPE_F16},
-        {.seed = 4, .tokenizer = TINY_BYTES, .context = CONTEXT, .layers = 1, .hidden = 32, .heads = 2, .kv_heads = 1},
+        {.seed = 4,
+         .tokenizer = TINY_BYTES,
+         .context = CONTEXT,
+         .layers = 1,
+         .hidden = 32,
+         .heads = 2,
+         .kv_heads = 1},
         {.seed = 4, .tokenizer = TINY_BPE, .context = CONTEXT}};
     for (unsigned i = 0; i < 3; i++)
         if (tiny_model_write(folder(i), &kinds[i]) != 0)
@@ -165,13 +172,14 @@ static void stops_and_conversations_are_the_same(void **state)
     lb_generator_close(generator);
 }
 
-/* ---- Distribution ---------------------------------------------------------------------------------------- */
+/* ---- Distribution ----------------------------------------------------------------------------------------
+ * */
 
 enum { KEPT = 3, LENGTH = 3, OUTCOMES = KEPT * KEPT * KEPT };
 
 /* What can follow ids [count], by the sampler's rules (top-k, then softmax), from the model as it is. */
-static void next_tokens(lb_session *session, const uint32_t *ids, size_t count, double temperature, uint32_t *next,
-                        double *p)
+static void next_tokens(lb_session *session, const uint32_t *ids, size_t count, double temperature,
+                        uint32_t *next, double *p)
 {
     float *logits;
     lb_error err;
@@ -193,14 +201,16 @@ static void next_tokens(lb_session *session, const uint32_t *ids, size_t count, 
 }
 
 /* All answers of LENGTH tokens with their probabilities. */
-static void all_answers(const uint32_t *prompt, size_t count, double temperature, uint32_t answers[][LENGTH], double *p)
+static void all_answers(const uint32_t *prompt, size_t count, double temperature, uint32_t answers[][LENGTH],
+                        double *p)
 {
     lb_resident model;
     lb_session *session;
     lb_error err = {0};
     uint32_t ids[CONTEXT];
     assert_int_equal(lb_resident_load(folder(0), NULL, &model, &err), LB_OK);
-    assert_int_equal(lb_session_create(lb_kernels_get(LB_CPU_BEST), &model, CONTEXT, 0, &session, &err), LB_OK);
+    assert_int_equal(lb_session_create(lb_kernels_get(LB_CPU_BEST), &model, CONTEXT, 0, &session, &err),
+                     LB_OK);
     memcpy(ids, prompt, count * sizeof *ids);
     for (size_t o = 0; o < OUTCOMES; o++) {
         size_t rest = o;
@@ -259,7 +269,8 @@ static void drawn_answers_have_the_models_distribution(void **state)
         fail_msg("chi square is %g", sum);
 }
 
-/* ---- Several, and what does not belong together -------------------------------------------------------------- */
+/* ---- Several, and what does not belong together
+ * -------------------------------------------------------------- */
 
 static void answers_beside_each_other(void **state)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Several sequences in one pass: each gets the bits that it gets alone, whoever is beside it, in every format; and
- * copying and rewinding a sequence leave what a fresh one would hold. */
+ * Several sequences in one pass: each gets the bits that it gets alone, whoever is beside it, in every
+ * format; and copying and rewinding a sequence leave what a fresh one would hold. */
 #define _GNU_SOURCE
 #include "near.h"
 
@@ -96,7 +96,8 @@ static void run_alone(fixture *f, const lb_kernels *kernels)
     }
 }
 
-/* All together; story i joins at round i / 3 and leaves after its STEPS, so that groups of every size occur. */
+/* All together; story i joins at round i / 3 and leaves after its STEPS, so that groups of every size occur.
+ * */
 static void run_together(const fixture *f, const lb_kernels *kernels)
 {
     const size_t vocab = f->model.config.vocab;
@@ -191,8 +192,8 @@ static void rounded_inputs_neither(void **state)
         check(&options, pairs[i][0], pairs[i][1]);
 }
 
-/* Proposals: several tokens of one sequence in a step, beside another sequence's, are what they are one by one; and what
- * is taken back leaves no trace. */
+/* Proposals: several tokens of one sequence in a step, beside another sequence's, are what they are one by
+ * one; and what is taken back leaves no trace. */
 static void several_tokens_of_one_are_as_one_by_one(void **state)
 {
     (void)state;
@@ -209,8 +210,9 @@ static void several_tokens_of_one_are_as_one_by_one(void **state)
         const size_t vocab = f.model.config.vocab;
         const uint32_t *told = f.stories[0].ids;
         want = malloc((AHEAD + 1) * vocab * sizeof *want);
-        assert_int_equal(lb_runner_create(lb_kernels_get(LB_CPU_BEST), &f.model, ROOM, 0, AHEAD + 2, &runner, &err),
-                         LB_OK);
+        assert_int_equal(
+            lb_runner_create(lb_kernels_get(LB_CPU_BEST), &f.model, ROOM, 0, AHEAD + 2, &runner, &err),
+            LB_OK);
         assert_int_equal(lb_sequence_create(&f.model.config, (lb_kv_type)kv, ROOM, &one, &err), LB_OK);
         assert_int_equal(lb_sequence_create(&f.model.config, (lb_kv_type)kv, ROOM, &other, &err), LB_OK);
         assert_int_equal(lb_runner_feed(runner, one, told, PAST, NULL, NULL, &err), LB_OK);
@@ -218,7 +220,8 @@ static void several_tokens_of_one_are_as_one_by_one(void **state)
             assert_int_equal(lb_runner_feed(runner, one, told + PAST + i, 1, NULL, &logits, &err), LB_OK);
             memcpy(want + i * vocab, logits, vocab * sizeof *want);
         }
-        for (size_t wrong = 0; wrong <= AHEAD; wrong += 5) { /* from there on, tokens that will be taken back */
+        for (size_t wrong = 0; wrong <= AHEAD;
+             wrong += 5) { /* from there on, tokens that will be taken back */
             one->past = PAST;
             other->past = 0;
             for (size_t i = 0; i < AHEAD + 2; i++) {

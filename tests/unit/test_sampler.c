@@ -327,8 +327,8 @@ static void settings_out_of_range_are_refused(void **state)
 /* ---- Proposals ------------------------------------------------------------------------------------------- */
 
 /* How often each token comes out where another distribution proposes; `rule` false: the proposal as it is. */
-static void count_verified(const lb_sampling *how, const float *target, const float *draft, size_t n, size_t draws,
-                           bool rule, size_t *counts, size_t *accepted)
+static void count_verified(const lb_sampling *how, const float *target, const float *draft, size_t n,
+                           size_t draws, bool rule, size_t *counts, size_t *accepted)
 {
     lb_sampling own = *how;
     own.seed = 1234;
@@ -393,7 +393,8 @@ static void verified_proposals_have_the_targets_distribution(void **state)
     lb_rng rng;
     lb_rng_seed(&rng, 99);
     for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
-        for (unsigned likeness = 0; likeness < 3; likeness++) { /* drafts that have nothing to do with it, to good ones */
+        for (unsigned likeness = 0; likeness < 3;
+             likeness++) { /* drafts that have nothing to do with it, to good ones */
             float target[TOKENS], draft[TOKENS];
             double p[TOKENS], q[TOKENS], overlap = 0;
             size_t counts[TOKENS], accepted, freedom;
@@ -414,7 +415,8 @@ static void verified_proposals_have_the_targets_distribution(void **state)
             assert_true(fabs((double)accepted / DRAWS - overlap) <= 4 * sqrt(0.25 / DRAWS));
             /* And the statistic would tell: proposals that nobody judges have another distribution. */
             count_verified(&ways[w], target, draft, TOKENS, DRAWS, false, counts, &accepted);
-            assert_true(likeness == 2 || chi_square(counts, p, TOKENS, DRAWS, &freedom) > 2 * chi_square_bound(freedom));
+            assert_true(likeness == 2 ||
+                        chi_square(counts, p, TOKENS, DRAWS, &freedom) > 2 * chi_square_bound(freedom));
         }
     }
 }

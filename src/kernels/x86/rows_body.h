@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * Products of rows and vectors, for registers of any width. The includer defines vec, LANES and v_load, v_store, v_zero,
- * v_fma (a * b + c), v_mul, v_set, v_join (the sum of the lanes), v_load_f16, v_load_bf16 and v_load_i8; and DOT_VECTORS
- * and MIX_VECTORS, so many that all sums of a tile and what they are made of have registers.
+ * Products of rows and vectors, for registers of any width. The includer defines vec, LANES and v_load,
+ * v_store, v_zero, v_fma (a * b + c), v_mul, v_set, v_join (the sum of the lanes), v_load_f16, v_load_bf16
+ * and v_load_i8; and DOT_VECTORS and MIX_VECTORS, so many that all sums of a tile and what they are made of
+ * have registers.
  *
- * A tile is TILE_ROWS rows by a few vectors: each element is loaded and widened once, and added to a sum for every
- * vector. A sum is one register, whatever the tile, so that its bits do not depend on that.
+ * A tile is TILE_ROWS rows by a few vectors: each element is loaded and widened once, and added to a sum for
+ * every vector. A sum is one register, whatever the tile, so that its bits do not depend on that.
  */
 enum { TILE_ROWS = 4, MIX_CHUNKS = 4, NEAR_BYTES = 2048, AHEAD_BYTES = 1024 };
 
@@ -63,8 +64,8 @@ LB_INLINE vec vector_end(const float *x, size_t count)
     return v_load(copy);
 }
 
-/* 16-bit weights come from memory, and the processor's own prefetching lags behind. Short rows are asked for a tile
- * ahead, long ones further on in themselves. */
+/* 16-bit weights come from memory, and the processor's own prefetching lags behind. Short rows are asked for
+ * a tile ahead, long ones further on in themselves. */
 LB_INLINE void ask_for(lb_row_type type, const lb_rows *rows, const uint8_t *p)
 {
     const size_t row_bytes = rows->stride * element_bytes(type);
@@ -115,8 +116,8 @@ LB_INLINE void dot_tile(lb_row_type type, const lb_rows_job *j, size_t first, si
             j->y[(at + v) * j->y_stride + first + r] = v_join(sums[r][v]);
 }
 
-/* All vectors, beside rows_count rows. FEW_ROWS rows by DOT_VECTORS vectors widen an element less often than TILE_ROWS by
- * fewer; with fewer vectors than that it takes TILE_ROWS rows to keep both multipliers busy. */
+/* All vectors, beside rows_count rows. FEW_ROWS rows by DOT_VECTORS vectors widen an element less often than
+ * TILE_ROWS by fewer; with fewer vectors than that it takes TILE_ROWS rows to keep both multipliers busy. */
 LB_INLINE void dot_vectors(lb_row_type type, const lb_rows_job *j, size_t first, size_t row_count)
 {
     size_t at = 0;
@@ -167,7 +168,8 @@ LB_INLINE void mix_tile(lb_row_type type, const lb_rows_job *j, size_t from, siz
     for (size_t r = 0; r < j->count; r++) {
 #pragma GCC unroll 4
         for (size_t c = 0; c < chunks; c++) {
-            const vec w = end ? row_end(type, &j->rows, r, at, end) : row_at(type, &j->rows, r, at + c * LANES);
+            const vec w =
+                end ? row_end(type, &j->rows, r, at, end) : row_at(type, &j->rows, r, at + c * LANES);
 #pragma GCC unroll 4
             for (size_t v = 0; v < vector_count; v++)
                 sums[v][c] = v_fma(w, v_set(x[v * j->x_stride + r]), sums[v][c]);
@@ -206,14 +208,14 @@ LB_INLINE void mix_rows(lb_row_type type, const lb_rows_job *j)
         mix_vectors(type, j, from, 1);
 }
 
-#define LB_ROWS_OF(type, suffix)                                                                                     \
-    static void dot_##suffix(const lb_rows_job *j)                                                                   \
-    {                                                                                                                \
-        dot_rows(type, j);                                                                                           \
-    }                                                                                                                \
-    static void mix_##suffix(const lb_rows_job *j)                                                                   \
-    {                                                                                                                \
-        mix_rows(type, j);                                                                                           \
+#define LB_ROWS_OF(type, suffix) \
+    static void dot_##suffix(const lb_rows_job *j) \
+    { \
+        dot_rows(type, j); \
+    } \
+    static void mix_##suffix(const lb_rows_job *j) \
+    { \
+        mix_rows(type, j); \
     }
 LB_ROWS_OF(LB_ROWS_F32, f32)
 LB_ROWS_OF(LB_ROWS_F16, f16)
