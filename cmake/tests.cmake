@@ -126,6 +126,14 @@ if(CMAKE_CXX_COMPILER)
         CXX_EXTENSIONS OFF)
 endif()
 
+# ---- Tools that are programs: a model of random weights to measure with -------------------------------
+file(GLOB tool_programs CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tools/*.c)
+foreach(source IN LISTS tool_programs)
+    get_filename_component(program ${source} NAME_WE)
+    add_executable(${program} ${source})
+    target_link_libraries(${program} PRIVATE lowbit_static lb_dependencies lb_options)
+endforeach()
+
 # ---- Benches: programs only, run by hand or by `make bench` -----------------------------------------
 file(GLOB benches CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*.c)
 foreach(source IN LISTS benches)

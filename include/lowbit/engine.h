@@ -29,6 +29,10 @@ typedef struct lb_engine_options {
         chunk; /* tokens of a prompt in one step; 0: 256. Another number rounds a prompt's sums differently. */
     const char *cpu; /* "ref", "avx2", "avx512", "neon": no instructions beyond these; NULL: the best */
     lb_progress progress; /* while loading */
+    const char *kv; /* how keys and values are kept: "f32", "f16", "int8", "mxint8"; NULL: f16 */
+    const char *draft_path; /* as in lb_generator_options */
+    size_t draft_tokens;
+    double draft_confidence;
 } lb_engine_options;
 
 LB_API void lb_engine_options_init(lb_engine_options *options);

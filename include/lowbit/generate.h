@@ -34,7 +34,17 @@ typedef struct lb_generator_options {
     size_t context; /* tokens of prompt and answer together; 0: the model's limit, at most 8192 */
     const char *cpu; /* "ref", "avx2", "avx512", "neon": no instructions beyond these; NULL: the best */
     lb_progress progress; /* while loading */
+    const char *kv; /* how keys and values are kept: "f32", "f16", "int8", "mxint8"; NULL: f16 */
+    /* A faster model with the same tokenizer, such as the same one at fewer bits, or NULL. It proposes up to
+     * draft_tokens tokens (0: 4, at most LB_GENERATE_MOST_DRAFT), all of which the model then judges in one
+     * pass over its weights. Answers have the model's own distribution all the same; at temperature 0 they
+     * are the same. */
+    const char *draft_path;
+    size_t draft_tokens;
+    double draft_confidence; /* no more is proposed where its likeliest token is less probable; 0.4 */
 } lb_generator_options;
+
+enum { LB_GENERATE_MOST_DRAFT = 16 };
 
 LB_API void lb_generator_options_init(lb_generator_options *options);
 
@@ -58,8 +68,8 @@ typedef struct lb_token_score {
     double logprob; /* natural logarithm */
 } lb_token_score;
 
-/* Gets each generated token but an end token, before the text that it makes certain. `top` [top_count]: the likeliest
- * tokens there, the first the likeliest; valid during the call. */
+/* Gets each generated token but an end token, before the text that it makes certain. `top` [top_count]: the
+ * likeliest tokens there, the first the likeliest; valid during the call. */
 typedef void (*lb_generate_token_fn)(void *user, lb_token_score token, const lb_token_score *top,
                                      size_t top_count);
 
@@ -87,6 +97,7 @@ typedef struct lb_generate_options {
         continues_text; /* the answer goes on where the prompt's text ends: a space that it begins with is kept */
     bool
         forget; /* read the whole prompt, whatever is in memory: then no call before has a part in the bits */
+    bool no_draft; /* leave the draft's model aside */
 } lb_generate_options;
 
 LB_API void lb_generate_options_init(lb_generate_options *options);
@@ -105,6 +116,8 @@ typedef struct lb_generate_result {
     size_t generated_tokens; /* an end token included */
     double prompt_seconds, decode_seconds;
     lb_stop stop;
+    size_t drafted_tokens, accepted_tokens; /* what the draft proposed, and what of it was taken */
+    size_t passes; /* of the model over its weights, after the prompt's */
 } lb_generate_result;
 
 /* Continues ids [count]. What the prompt has in common with the tokens of the call before is not

@@ -27,6 +27,7 @@ typedef struct lb_serve_options {
     void (*on_ready)(void *user, const char *url, size_t context); /* clients may come; or NULL */
     void (*on_response)(void *user, const char *line); /* one line for each, from another thread; or NULL */
     void *user;
+    const char *kv; /* as in lb_engine_options */
 } lb_serve_options;
 
 LB_API void lb_serve_options_init(lb_serve_options *options);

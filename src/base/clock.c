@@ -22,6 +22,23 @@ size_t lb_peak_rss_bytes(void)
     return (size_t)usage.ru_maxrss * 1024;
 }
 
+size_t lb_rss_bytes(size_t *in_huge_pages)
+{
+    FILE *f = fopen("/proc/self/smaps_rollup", "r");
+    unsigned long long kib, rss = 0, huge = 0;
+    char line[128];
+    while (f && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "Rss: %llu", &kib) == 1)
+            rss = kib;
+        else if (sscanf(line, "AnonHugePages: %llu", &kib) == 1)
+            huge = kib;
+    }
+    if (f)
+        fclose(f);
+    *in_huge_pages = (size_t)huge * 1024;
+    return (size_t)rss * 1024;
+}
+
 static size_t read_number(const char *path)
 {
     FILE *f = fopen(path, "r");

@@ -37,7 +37,8 @@ static const lb_arg_spec spec = {
     sizeof options / sizeof *options,
     sizeof(chat_args),
     "lowbit chat ./model --system \"Answer in one sentence.\"",
-    "/clear begins anew, /exit or Ctrl-D ends. Ctrl-C stops an answer, and at the prompt ends.",
+    "/clear begins anew, /exit or Ctrl-D ends. Ctrl-C stops an answer, and at the prompt ends. Where the\n"
+    "context has no room for another answer, the oldest questions and answers are forgotten.",
     NULL};
 
 typedef struct chat {
@@ -115,6 +116,42 @@ static lb_status settle(chat *c, const answer *a, const lb_generate_result *resu
     return st;
 }
 
+/* Takes the oldest question and its answer out of the conversation; not the system's turn, nor the last question. */
+static bool forget_oldest(chat *c)
+{
+    const size_t first = c->args->system ? 1 : 0;
+    if (c->count < first + 3)
+        return false;
+    lb_free((char *)(uintptr_t)c->turns[first].content);
+    lb_free((char *)(uintptr_t)c->turns[first + 1].content);
+    c->count -= 2;
+    memmove(c->turns + first, c->turns + first + 2, (c->count - first) * sizeof *c->turns);
+    return true;
+}
+
+/* The conversation's ids: where they leave too little room for an answer, without its oldest turns. */
+static lb_status encode_turns(chat *c, uint32_t **ids, size_t *count, lb_error *err)
+{
+    const size_t context = lb_generator_context(c->generator), wanted = c->args->sampling.tokens;
+    const size_t room = wanted ? wanted : context / 8;
+    size_t forgotten = 0;
+    for (;;) {
+        LB_TRY(lb_tokenizer_chat(lb_generator_tokenizer(c->generator), c->turns, c->count, ids, count, err));
+        if (*count <= context && room <= context - *count + 1)
+            break;
+        if (!forget_oldest(c))
+            break; /* it is for the generator to say what does not fit */
+        lb_ids_free(*ids);
+        forgotten++;
+    }
+    if (forgotten > 0)
+        fprintf(stderr,
+                "lowbit chat: the context of %zu tokens is full; the oldest %zu question%s and answer%s "
+                "forgotten\n",
+                context, forgotten, forgotten == 1 ? "" : "s", forgotten == 1 ? " are" : "s are");
+    return LB_OK;
+}
+
 static lb_status answer_turn(chat *c, lb_error *err)
 {
     answer a = {0};
@@ -125,7 +162,7 @@ static lb_status answer_turn(chat *c, lb_error *err)
     size_t count;
     o.on_text = on_text;
     o.user = &a;
-    LB_TRY(lb_tokenizer_chat(lb_generator_tokenizer(c->generator), c->turns, c->count, &ids, &count, err));
+    LB_TRY(encode_turns(c, &ids, &count, err));
     lb_cli_progress_begin(&progress, true); /* Ctrl-C now stops the answer only */
     lb_status st = lb_generate(c->generator, ids, count, &o, &result, err);
     lb_cli_progress_end(&progress);

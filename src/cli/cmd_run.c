@@ -68,12 +68,14 @@ static lb_status print_json(const run_args *args, const lb_text *text, const lb_
 {
     static const char *const stops[] = {"length", "end", "context", "caller"};
     json_t *object =
-        text->failed ? NULL
-                     : json_pack("{s:s, s:s%, s:I, s:I, s:f, s:f, s:s}", "model", args->model, "text",
-                                 text->data ? text->data : "", text->length, "prompt_tokens",
-                                 (json_int_t)r->prompt_tokens, "generated_tokens",
-                                 (json_int_t)r->generated_tokens, "prompt_tokens_per_s", lb_prompt_rate(r),
-                                 "decode_tokens_per_s", lb_decode_rate(r), "stop", stops[r->stop]);
+        text->failed
+            ? NULL
+            : json_pack("{s:s, s:s%, s:I, s:I, s:f, s:f, s:s, s:I, s:I}", "model", args->model, "text",
+                        text->data ? text->data : "", text->length, "prompt_tokens",
+                        (json_int_t)r->prompt_tokens, "generated_tokens", (json_int_t)r->generated_tokens,
+                        "prompt_tokens_per_s", lb_prompt_rate(r), "decode_tokens_per_s", lb_decode_rate(r),
+                        "stop", stops[r->stop], "drafted_tokens", (json_int_t)r->drafted_tokens,
+                        "accepted_tokens", (json_int_t)r->accepted_tokens);
     return object ? lb_output_json(object, err) : lb_fail(err, LB_ENOMEM, "no memory for the JSON");
 }
 

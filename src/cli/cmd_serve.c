@@ -15,7 +15,7 @@ enum { MOST_KEY_BYTES = 4096 };
 
 typedef struct serve_args {
     lb_common_args common;
-    const char *model, *host, *key_file, *name;
+    const char *model, *host, *key_file, *name, *kv;
     size_t port, parallel, queue, context, body_kib;
     double timeout, grace;
 } serve_args;
@@ -33,6 +33,7 @@ static const lb_arg options[] = {
      .help = "requests that may wait besides; more are refused (429)"},
     {"--ctx", LB_ARG_SIZE, offsetof(serve_args, context), .low = 1, .high = 1 << 24,
      .shown = "the model's limit, at most 8192", .help = "room for each prompt and answer, in tokens"},
+    LB_KV_OPTION(serve_args, kv),
     {"--timeout", LB_ARG_DOUBLE, offsetof(serve_args, timeout), .low = 0.001, .high = 1e6, .preset = "600",
      .help = "seconds that a request may take, waiting included"},
     {"--max-body", LB_ARG_SIZE, offsetof(serve_args, body_kib), .low = 1, .high = 1 << 20, .preset = "4096",
@@ -112,6 +113,7 @@ int cmd_serve(int argc, char **argv)
     o.grace = args.grace;
     o.seed = args.common.seed;
     o.cpu = args.common.cpu;
+    o.kv = args.kv;
     o.progress.fn = lb_stop_when_interrupted;
     o.on_ready = say_ready;
     o.on_response = args.common.verbose ? say_response : NULL;

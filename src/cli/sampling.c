@@ -13,6 +13,10 @@ lb_generator_options lb_sampling_open(const lb_common_args *common, const lb_sam
     o.context = sampling->context;
     o.cpu = common->cpu;
     o.progress.fn = lb_stop_when_interrupted;
+    o.kv = sampling->kv;
+    o.draft_path = sampling->draft;
+    o.draft_tokens = sampling->draft_tokens;
+    o.draft_confidence = sampling->draft_confidence;
     return o;
 }
 
@@ -66,4 +70,7 @@ void lb_print_timing(const lb_generate_result *r)
 {
     fprintf(stderr, "prompt: %zu tokens, %.1f tokens/s; generated: %zu tokens, %.1f tokens/s\n",
             r->prompt_tokens - r->reused_tokens, lb_prompt_rate(r), r->generated_tokens, lb_decode_rate(r));
+    if (r->drafted_tokens > 0)
+        fprintf(stderr, "draft: %zu of %zu tokens taken, %.2f tokens a pass\n", r->accepted_tokens,
+                r->drafted_tokens, (double)(r->generated_tokens - 1) / (double)r->passes);
 }

@@ -9,7 +9,26 @@
 typedef struct lb_sampling_args {
     size_t tokens, top_k, context, repeat_window;
     double temperature, top_p, min_p, repeat_penalty;
+    const char *kv, *draft;
+    size_t draft_tokens;
+    double draft_confidence;
 } lb_sampling_args;
+
+/* How keys and values are kept: a row for a table of flags. */
+/* clang-format off */
+#define LB_KV_OPTION(values, member)                                                                  \
+    {"--kv", LB_ARG_CHOICE, offsetof(values, member), .choices = "f32|f16|int8|mxint8",               \
+     .preset = "f16", .help = "how the keys and values of past tokens are kept"}
+
+/* A model that proposes tokens. */
+#define LB_DRAFT_OPTIONS(values, member)                                                              \
+    {"--draft", LB_ARG_STRING, offsetof(values, member), .value = "MODEL",                            \
+     .help = "a faster model with the same tokenizer that proposes tokens; answers stay MODEL's own"},\
+    {"--draft-n", LB_ARG_SIZE, offsetof(values, member##_tokens), .low = 1,                           \
+     .high = LB_GENERATE_MOST_DRAFT, .preset = "4", .help = "how many at a time, at most"},           \
+    {"--draft-min", LB_ARG_DOUBLE, offsetof(values, member##_confidence), .high = 1, .preset = "0.4", \
+     .help = "and none after a place where its likeliest token is less probable"}
+/* clang-format on */
 
 /* Rows for a table of flags; `values` is the command's struct, with a member `sampling`. */
 /* clang-format off */
@@ -27,7 +46,9 @@ typedef struct lb_sampling_args {
     {"--repeat-window", LB_ARG_SIZE, offsetof(values, sampling.repeat_window), .high = 1 << 24,       \
      .preset = "64", .help = "how many recent tokens that concerns"},                                 \
     {"--ctx", LB_ARG_SIZE, offsetof(values, sampling.context), .low = 1, .high = 1 << 24,             \
-     .shown = "the model's limit, at most 8192", .help = "room for prompt and answer, in tokens"}
+     .shown = "the model's limit, at most 8192", .help = "room for prompt and answer, in tokens"},    \
+    LB_KV_OPTION(values, sampling.kv),                                                                \
+    LB_DRAFT_OPTIONS(values, sampling.draft)
 /* clang-format on */
 
 /* What the library is asked for. */

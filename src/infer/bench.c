@@ -17,6 +17,8 @@ typedef struct variant {
     const lb_resident *model;
     lb_resident rounded;
     double *prompt, *decode, *products; /* [repeats] */
+    lb_step_times times; /* of all decoded tokens */
+    double seconds;
 } variant;
 
 typedef struct bench {
@@ -47,8 +49,11 @@ static lb_status measure(bench *b, variant *v, size_t repeat, lb_error *err)
     const double begin = lb_now();
     LB_TRY(lb_session_feed(b->session, b->ids, o->prompt, NULL, &logits, err));
     const double prompt_done = lb_now();
+    lb_session_time(b->session, &v->times);
     LB_TRY(decode(b, logits, o->generate, err));
+    lb_session_time(b->session, NULL);
     const double decode_done = lb_now();
+    v->seconds += decode_done - prompt_done;
     for (int round = 0; round < PRODUCT_ROUNDS; round++)
         lb_session_products(b->session);
     const double products_done = lb_now();
@@ -75,7 +80,7 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static lb_bench_spread spread(double *values, size_t n)
+lb_bench_spread lb_bench_spread_of(double *values, size_t n)
 {
     qsort(values, n, sizeof *values, ascending);
     return (lb_bench_spread){
@@ -107,7 +112,7 @@ static lb_status prepare(bench *b, const lb_resident *model, lb_error *err)
         return lb_fail(err, LB_EINVAL,
                        "%zu prompt tokens and %zu generated exceed this model's context of %zu", o->prompt,
                        o->generate, model->config.max_context);
-    LB_TRY(lb_session_create(lb_kernels_get(o->level), model, context, 0, &b->session, err));
+    LB_TRY(lb_session_create_kv(lb_kernels_get(o->level), model, o->kv, context, 0, &b->session, err));
     LB_TRY(lb_sampler_create(&greedy, model->config.vocab, &b->greedy, err));
     LB_TRY(lb_alloc_array(&b->ids, o->prompt, sizeof *b->ids, "bench", err));
     lb_rng_seed(&rng, o->seed);
@@ -144,6 +149,16 @@ static lb_status measure_all(bench *b, lb_error *err)
     return LB_OK;
 }
 
+/* What one token takes. */
+static void divide_times(const variant *v, double tokens, lb_bench_row *row)
+{
+    const lb_step_times *t = &v->times;
+    row->times = (lb_step_times){t->qkv / tokens,     t->attention / tokens, t->o / tokens,
+                                 t->gate_up / tokens, t->down / tokens,      t->head / tokens};
+    row->rest = (v->seconds - t->qkv - t->attention - t->o - t->gate_up - t->down - t->head) / tokens;
+    row->bytes = lb_resident_bytes(v->model);
+}
+
 lb_status lb_bench_model(const lb_resident *model, const lb_bench_options *options, lb_bench_row *rows,
                          lb_error *err)
 {
@@ -156,10 +171,11 @@ lb_status lb_bench_model(const lb_resident *model, const lb_bench_options *optio
         rows[i] = (lb_bench_row){
             .layer_bits = lb_resident_layer_bits(v->model),
             .token_bytes = lb_resident_token_bytes(v->model),
-            .prompt = spread(v->prompt, options->repeats),
-            .decode = spread(v->decode, options->repeats),
-            .products = spread(v->products, options->repeats),
+            .prompt = lb_bench_spread_of(v->prompt, options->repeats),
+            .decode = lb_bench_spread_of(v->decode, options->repeats),
+            .products = lb_bench_spread_of(v->products, options->repeats),
         };
+        divide_times(v, (double)(options->repeats * options->generate), &rows[i]);
         snprintf(rows[i].format, sizeof rows[i].format, "%s",
                  i ? options->formats[i - 1].name : stored_as(model));
     }

@@ -5,11 +5,14 @@
 #define LB_INFER_BENCH_H
 
 #include "infer/resident.h"
+#include "infer/runner.h"
+#include "kernels/kv.h"
 
 typedef struct lb_bench_options {
     size_t prompt, generate; /* tokens; both > 0 */
     size_t repeats; /* > 0 */
     lb_cpu_level level;
+    lb_kv_type kv;
     uint64_t seed; /* of the prompt's ids */
     const lb_format *formats; /* [format_count] to round the blocks' linear layers to */
     size_t format_count;
@@ -22,6 +25,9 @@ typedef struct lb_bench_spread {
     double median, low, high;
 } lb_bench_spread;
 
+/* Sorts values [n], n > 0. */
+lb_bench_spread lb_bench_spread_of(double *values, size_t n);
+
 typedef struct lb_bench_row {
     char format[LB_FORMAT_NAME_BYTES];
     double layer_bits; /* bits per weight of the blocks' linear layers */
@@ -29,6 +35,9 @@ typedef struct lb_bench_row {
     lb_bench_spread prompt; /* tokens a second */
     lb_bench_spread decode;
     lb_bench_spread products; /* seconds a token, the matrix products of decoding alone */
+    lb_step_times times; /* of a decoded token, in seconds, over all repeats; decode has the whole */
+    double rest; /* of a token's time */
+    size_t bytes; /* of the weights in memory */
 } lb_bench_row;
 
 /* rows [1 + format_count]: the model as it is, then one a format. Repeats go round the formats (A, B,

@@ -5,11 +5,12 @@
 
 #include "base/alloc.h"
 #include "base/options.h"
+#include "infer/draft.h"
 #include "infer/runner.h"
 #include "infer/task.h"
 #include "io/tokenizer.h"
 
-enum { DEFAULT_CONTEXT = 8192 };
+enum { DEFAULT_CONTEXT = 8192, DEFAULT_DRAFT = 4 };
 
 /* A sequence, with a record of the tokens whose keys and values it holds. */
 typedef struct slot {
@@ -23,6 +24,8 @@ struct lb_engine {
     lb_tokenizer *tokenizer;
     lb_resident model;
     lb_runner *runner;
+    lb_draft *draft; /* NULL: nothing is proposed */
+    size_t draft_tokens;
     size_t context, count, busy;
     slot *slots; /* [count] */
     uint64_t tasks; /* begun so far */
@@ -30,47 +33,78 @@ struct lb_engine {
 
 void lb_engine_options_init(lb_engine_options *options)
 {
-    *options = (lb_engine_options){.struct_size = sizeof *options, .sequences = 1};
+    *options = (lb_engine_options){.struct_size = sizeof *options, .sequences = 1, .draft_confidence = 0.4};
 }
 
-static lb_status create_slots(lb_engine *e, lb_error *err)
+static lb_status create_slots(lb_engine *e, lb_kv_type kv, lb_error *err)
 {
     e->slots = lb_alloc_zero(e->count, sizeof *e->slots);
     if (!e->slots)
         return lb_fail(err, LB_ENOMEM, "no memory for %zu sequences", e->count);
     for (size_t i = 0; i < e->count; i++) {
-        LB_TRY(lb_sequence_create(&e->model.config, e->context, &e->slots[i].sequence, err));
+        LB_TRY(lb_sequence_create(&e->model.config, kv, e->context, &e->slots[i].sequence, err));
         LB_TRY(lb_alloc_array(&e->slots[i].ids, e->context, sizeof *e->slots[i].ids, "token ids", err));
     }
     return LB_OK;
 }
 
+static lb_status check_options(const lb_engine_options *o, lb_error *err)
+{
+    if (o->sequences == 0 || o->sequences > LB_ENGINE_MOST_SEQUENCES)
+        return lb_fail(err, LB_EINVAL, "%zu sequences were asked for, wanted 1 to %d", o->sequences,
+                       LB_ENGINE_MOST_SEQUENCES);
+    if (o->draft_tokens > LB_GENERATE_MOST_DRAFT)
+        return lb_fail(err, LB_EINVAL, "a draft of %zu tokens was asked for, wanted at most %d",
+                       o->draft_tokens, LB_GENERATE_MOST_DRAFT);
+    if (!(o->draft_confidence >= 0 && o->draft_confidence <= 1))
+        return lb_fail(err, LB_EINVAL, "the draft's confidence is %g, wanted 0 to 1", o->draft_confidence);
+    return LB_OK;
+}
+
+/* Everything but the files' content has been checked. */
+static lb_status load(lb_engine *e, const char *path, const lb_engine_options *o, const lb_kernels *kernels,
+                      lb_kv_type kv, lb_error *err)
+{
+    LB_TRY(lb_tokenizer_open(path, &e->tokenizer, err));
+    LB_TRY(lb_resident_load(path, &o->progress, &e->model, err));
+    LB_TRY(lb_tokenizer_check_rows(e->tokenizer, e->model.config.vocab, path, err));
+    const size_t limit = e->model.config.max_context;
+    e->context = o->context ? o->context : limit < DEFAULT_CONTEXT ? limit : DEFAULT_CONTEXT;
+    LB_TRY(create_slots(e, kv, err));
+    if (o->draft_path) {
+        e->draft_tokens = o->draft_tokens ? o->draft_tokens : DEFAULT_DRAFT;
+        const lb_draft_options draft = {.kernels = kernels,
+                                        .kv = kv,
+                                        .context = e->context,
+                                        .chunk = o->chunk,
+                                        .sequences = e->count,
+                                        .most = e->draft_tokens,
+                                        .confidence = (float)o->draft_confidence};
+        LB_TRY(lb_draft_open(o->draft_path, e->tokenizer, &draft, &o->progress, &e->draft, err));
+    }
+    return lb_runner_create(kernels, &e->model, e->context, o->chunk, e->count * (1 + e->draft_tokens),
+                            &e->runner, err);
+}
+
 lb_status lb_engine_open(const char *path, const lb_engine_options *options, lb_engine **out, lb_error *err)
 {
-    lb_status st = LB_OK;
     const lb_kernels *kernels;
+    lb_kv_type kv;
     lb_engine_options o;
     lb_engine_options_init(&o);
     LB_TRY(lb_options_adopt(&o, sizeof o, options, "lb_engine_options", err));
-    if (o.sequences == 0 || o.sequences > LB_ENGINE_MOST_SEQUENCES)
-        return lb_fail(err, LB_EINVAL, "%zu sequences were asked for, wanted 1 to %d", o.sequences,
-                       LB_ENGINE_MOST_SEQUENCES);
+    LB_TRY(check_options(&o, err));
     LB_TRY(lb_kernels_choose(o.cpu, &kernels, err));
+    LB_TRY(lb_kv_type_parse(o.kv, &kv, err));
     lb_engine *e = lb_alloc_zero(1, sizeof *e);
     if (!e)
         return lb_fail(err, LB_ENOMEM, "%s: no memory to open it", path);
     e->count = o.sequences;
-    LB_GO(lb_tokenizer_open(path, &e->tokenizer, err));
-    LB_GO(lb_resident_load(path, &o.progress, &e->model, err));
-    LB_GO(lb_tokenizer_check_rows(e->tokenizer, e->model.config.vocab, path, err));
-    const size_t limit = e->model.config.max_context;
-    e->context = o.context ? o.context : limit < DEFAULT_CONTEXT ? limit : DEFAULT_CONTEXT;
-    LB_GO(create_slots(e, err));
-    LB_GO(lb_runner_create(kernels, &e->model, e->context, o.chunk, e->count, &e->runner, err));
-    *out = e;
-    e = NULL;
-done:
-    lb_engine_close(e);
+    const lb_status st = load(e, path, &o, kernels, kv, err);
+    if (st == LB_OK)
+        *out = e;
+    else
+        lb_engine_close(e);
     return st;
 }
 
@@ -84,6 +118,7 @@ void lb_engine_close(lb_engine *e)
         lb_free(e->slots[i].ids);
     }
     lb_free(e->slots);
+    lb_draft_close(e->draft);
     lb_runner_destroy(e->runner);
     lb_resident_free(&e->model);
     lb_tokenizer_destroy(e->tokenizer);
@@ -126,7 +161,8 @@ lb_status lb_engine_check(const lb_engine *e, size_t count, size_t max_tokens, l
 
 /* ---- Which sequence a prompt gets -------------------------------------------------------------------- */
 
-/* How many of the prompt's tokens a slot holds already; the last one is computed in any case, for its logits. */
+/* How many of the prompt's tokens a slot holds already; the last one is computed in any case, for its
+ * logits. */
 static size_t common(const slot *s, const uint32_t *ids, size_t count)
 {
     size_t same = 0;
@@ -135,8 +171,8 @@ static size_t common(const slot *s, const uint32_t *ids, size_t count)
     return same;
 }
 
-/* A free slot: one whose tokens the prompt goes on from, the longest; otherwise the one that has rested longest, whose
- * tokens are the least likely to be asked for again. NULL: none is free. */
+/* A free slot: one whose tokens the prompt goes on from, the longest; otherwise the one that has rested
+ * longest, whose tokens are the least likely to be asked for again. NULL: none is free. */
 static slot *choose_slot(lb_engine *e, const uint32_t *ids, size_t count)
 {
     slot *best = NULL;
@@ -188,6 +224,15 @@ lb_status lb_engine_begin(lb_engine *e, const uint32_t *ids, size_t count, const
     if (!s)
         return lb_fail(err, LB_EEXIST, "all %zu sequences are busy", e->count);
     LB_TRY(lb_task_create(e->tokenizer, ids, count, &o, on_end, &task, err));
+    if (e->draft && !o.no_draft) {
+        const lb_sampling how = lb_task_sampling(&o);
+        const lb_status st = lb_draft_begin(e->draft, (size_t)(s - e->slots), &how,
+                                            lb_tokenizer_vocab_size(e->tokenizer), err);
+        if (st != LB_OK) {
+            lb_task_destroy(task);
+            return st;
+        }
+    }
     task->number = ++e->tasks;
     if (o.forget)
         s->sequence->past = 0;
@@ -226,11 +271,23 @@ static void end(lb_engine *e, slot *s, lb_status st, lb_error *err)
     release(e, s);
 }
 
-static void take(lb_engine *e, slot *s, float *logits)
+/* Takes the next token from logits [count + 1, vocab]: of the proposals [count] each is judged by the row of
+ * the token before it, and where it is taken the row of its own is next. The sequence, which holds them all,
+ * forgets the others. */
+static void take(lb_engine *e, slot *s, float *logits, const lb_proposal *proposals, size_t count)
 {
-    bool over = false;
+    bool over = false, taken = true;
     lb_error err = {0};
-    const lb_status st = lb_task_take(s->task, logits, s->sequence->past < s->sequence->context, &over, &err);
+    lb_status st = LB_OK;
+    const size_t before = s->sequence->past - count; /* with the first row's token */
+    size_t rows = 0;
+    for (; st == LB_OK && !over && taken && rows <= count; rows++) {
+        s->sequence->past = before + rows;
+        st = lb_task_take(s->task, logits + rows * e->model.config.vocab,
+                          rows < count ? &proposals[rows] : NULL, s->sequence->past < e->context, &taken,
+                          &over, &err);
+        s->task->result.accepted_tokens += taken;
+    }
     if (st != LB_OK || over)
         end(e, s, st, &err);
 }
@@ -263,40 +320,88 @@ static void read_oldest_prompt(lb_engine *e)
     if (st != LB_OK)
         end(e, s, st, &err);
     else if (logits)
-        take(e, s, logits);
+        take(e, s, logits, NULL, 0);
+}
+
+/* An answer's part in a step: the token that is to be fed, and what the draft makes of it. */
+typedef struct share {
+    slot *slot;
+    const lb_proposal *proposals;
+    size_t count; /* of proposals */
+} share;
+
+/* Proposals for an answer, so many as there is room for and it may have use for. */
+static lb_status propose(lb_engine *e, share *part, lb_error *err)
+{
+    slot *s = part->slot;
+    lb_task *t = s->task;
+    const size_t past = s->sequence->past, left = t->options.max_tokens - t->result.generated_tokens;
+    size_t room = e->context - past - 1;
+    s->ids[past] = t->next;
+    if (!e->draft || t->options.no_draft)
+        return LB_OK;
+    if (t->options.max_tokens > 0 && room > left - 1)
+        room = left - 1;
+    LB_TRY(lb_draft_propose(e->draft, (size_t)(s - e->slots), s->ids, past + 1, room, t->sampler,
+                            &part->proposals, &part->count, err));
+    for (size_t i = 0; i < part->count; i++)
+        s->ids[past + 1 + i] = part->proposals[i].id;
+    t->result.drafted_tokens += part->count;
+    return LB_OK;
+}
+
+/* All answers under way, but for those whose proposals failed. */
+static size_t gather(lb_engine *e, share *parts)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < e->count; i++) {
+        slot *s = &e->slots[i];
+        lb_error err = {0};
+        if (!s->task || s->task->is_reading)
+            continue;
+        parts[count] = (share){.slot = s};
+        const lb_status st = propose(e, &parts[count], &err);
+        if (st == LB_OK)
+            count++;
+        else
+            end(e, s, st, &err);
+    }
+    return count;
 }
 
 static void decode_all(lb_engine *e)
 {
-    slot *slots[LB_ENGINE_MOST_SEQUENCES];
-    lb_sequence *sequences[LB_ENGINE_MOST_SEQUENCES];
-    uint32_t ids[LB_ENGINE_MOST_SEQUENCES];
-    size_t count = 0;
+    enum { MOST = LB_ENGINE_MOST_SEQUENCES * (1 + LB_GENERATE_MOST_DRAFT) };
+    share parts[LB_ENGINE_MOST_SEQUENCES];
+    lb_sequence *sequences[MOST];
+    uint32_t ids[MOST];
+    size_t items = 0;
     float *logits = NULL;
     lb_error err = {0};
-    for (size_t i = 0; i < e->count; i++) {
-        slot *s = &e->slots[i];
-        if (!s->task || s->task->is_reading)
-            continue;
-        slots[count] = s;
-        sequences[count] = s->sequence;
-        ids[count++] = s->task->next;
+    const size_t count = gather(e, parts);
+    for (size_t p = 0; p < count; p++) {
+        const slot *s = parts[p].slot;
+        for (size_t i = 0; i <= parts[p].count; i++) {
+            sequences[items] = s->sequence;
+            ids[items++] = s->ids[s->sequence->past + i];
+        }
     }
-    if (count == 0)
+    if (items == 0)
         return;
-    const lb_status st = lb_runner_step(e->runner, sequences, ids, count, &logits, &err);
-    for (size_t i = 0; i < count; i++) {
-        slot *s = slots[i];
+    const lb_status st = lb_runner_step(e->runner, sequences, ids, items, &logits, &err);
+    for (size_t p = 0; p < count; p++) {
+        slot *s = parts[p].slot;
         lb_status own = st;
         lb_error why = err;
-        if (own == LB_OK) {
-            s->ids[s->sequence->past - 1] = ids[i];
-            own = lb_progress_tell(&s->task->options.progress, "prompt", 1, 1, &why);
-        }
+        s->task->result.passes++;
         if (own == LB_OK)
-            take(e, s, logits + i * e->model.config.vocab);
+            own = lb_progress_tell(&s->task->options.progress, "prompt", 1, 1, &why);
+        if (own == LB_OK)
+            take(e, s, logits, parts[p].proposals, parts[p].count);
         else
             end(e, s, own, &why);
+        if (logits)
+            logits += (1 + parts[p].count) * e->model.config.vocab;
     }
 }
 

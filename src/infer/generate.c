@@ -12,7 +12,7 @@ struct lb_generator {
 
 void lb_generator_options_init(lb_generator_options *options)
 {
-    *options = (lb_generator_options){.struct_size = sizeof *options};
+    *options = (lb_generator_options){.struct_size = sizeof *options, .draft_confidence = 0.4};
 }
 
 void lb_generate_options_init(lb_generate_options *options)
@@ -39,6 +39,10 @@ lb_status lb_generator_open(const char *path, const lb_generator_options *option
     engine.context = o.context;
     engine.cpu = o.cpu;
     engine.progress = o.progress;
+    engine.kv = o.kv;
+    engine.draft_path = o.draft_path;
+    engine.draft_tokens = o.draft_tokens;
+    engine.draft_confidence = o.draft_confidence;
     lb_generator *g = lb_alloc_zero(1, sizeof *g);
     if (!g)
         return lb_fail(err, LB_ENOMEM, "%s: no memory to open it", path);

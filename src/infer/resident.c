@@ -179,6 +179,12 @@ size_t lb_resident_token_bytes(const lb_resident *r)
     return bytes;
 }
 
+size_t lb_resident_bytes(const lb_resident *r)
+{
+    const size_t embed = lb_linear_bytes(&r->ends.embed);
+    return lb_resident_token_bytes(r) - embed / r->config.vocab + (r->ends.head.borrowed ? 0 : embed);
+}
+
 double lb_resident_layer_bits(const lb_resident *r)
 {
     double bytes = 0, weights = 0;

@@ -34,6 +34,9 @@ bool lb_resident_is_quantized(const lb_resident *resident);
  * embedding only one row. */
 size_t lb_resident_token_bytes(const lb_resident *resident);
 
+/* Bytes of all weights in memory. */
+size_t lb_resident_bytes(const lb_resident *resident);
+
 /* Bits per weight of the blocks' linear layers, as they lie in memory. */
 double lb_resident_layer_bits(const lb_resident *resident);
 

@@ -5,8 +5,9 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/thread.h"
-#include "infer/attend_one.h"
+#include "infer/attend_tokens.h"
 
 enum { DEFAULT_CHUNK = 256 };
 
@@ -18,8 +19,10 @@ struct lb_runner {
     size_t context, chunk, most;
     float *x; /* [max(chunk, LB_DECODE_TOKENS), hidden] */
     float *scratch; /* [LB_DECODE_TOKENS, hidden] */
-    float *scores; /* [LB_DECODE_TOKENS, or most if fewer][heads, context] */
+    float *attention; /* scratch of lb_attend_tokens for LB_DECODE_TOKENS tokens, or most if fewer */
     float *logits; /* [most, vocab] */
+    lb_step_times *times; /* or NULL */
+    double since; /* the last stage that was timed */
 };
 
 static size_t smaller(size_t a, size_t b)
@@ -47,7 +50,8 @@ lb_status lb_runner_create(const lb_kernels *kernels, const lb_resident *model, 
     const size_t group = smaller(most, LB_DECODE_TOKENS), rows = r->chunk > group ? r->chunk : group;
     LB_GO(lb_alloc_array(&r->x, rows, c->hidden * sizeof(float), "session", err));
     LB_GO(lb_alloc_array(&r->scratch, group, c->hidden * sizeof(float), "session", err));
-    LB_GO(lb_alloc_array(&r->scores, group * context, c->heads * sizeof(float), "attention scores", err));
+    LB_GO(lb_alloc_array(&r->attention, group, lb_attend_scratch(c, context) * sizeof(float),
+                         "attention scores", err));
     LB_GO(lb_alloc_array(&r->logits, most, c->vocab * sizeof(float), "logits", err));
     LB_GO(lb_rope_create(c, context, &r->rope, err));
     LB_GO(lb_workspace_create(c, rows, &r->ws, err));
@@ -66,7 +70,7 @@ void lb_runner_destroy(lb_runner *r)
     lb_rope_free(&r->rope);
     lb_free(r->x);
     lb_free(r->scratch);
-    lb_free(r->scores);
+    lb_free(r->attention);
     lb_free(r->logits);
     lb_free(r);
 }
@@ -91,64 +95,108 @@ static lb_stage_context stage_of(lb_runner *r)
                               .ws = &r->ws};
 }
 
+/* ---- A block over a cache ---------------------------------------------------------------------------- */
+
+/* The stages up to attention, keys and values of the new tokens left in the workspace. */
+static lb_status project(const lb_runner *r, const lb_stage_context *stage, size_t tokens, size_t past,
+                         lb_error *err)
+{
+    LB_TRY(lb_block_attention_input(stage, r->x, tokens, err));
+    return lb_block_project(stage, tokens, tokens, past, r->ws.k, r->ws.v, err);
+}
+
+void lb_runner_time(lb_runner *runner, lb_step_times *times)
+{
+    runner->times = times;
+}
+
+/* A stage has ended. */
+static void note(lb_runner *r, double *stage)
+{
+    const double now = lb_now();
+    if (stage)
+        *stage += now - r->since;
+    r->since = now;
+}
+
+#define NOTE(stage) \
+    do { \
+        if (r->times) \
+            note(r, &r->times->stage); \
+    } while (0)
+
+/* Those after it. */
+static lb_status finish_block(lb_runner *r, const lb_stage_context *stage, size_t tokens, lb_error *err)
+{
+    LB_TRY(lb_block_attention_result(stage, tokens, err));
+    LB_TRY(lb_block_attention_output(stage, r->ws.a, r->x, tokens, err));
+    NOTE(o);
+    LB_TRY(lb_block_ffn_input(stage, r->x, tokens, err));
+    LB_TRY(lb_block_ffn_inner(stage, tokens, err));
+    NOTE(gate_up);
+    LB_TRY(lb_block_ffn_output(stage, r->x, tokens, err));
+    NOTE(down);
+    return LB_OK;
+}
+
 /* ---- Single tokens of several sequences -------------------------------------------------------------- */
 
 typedef struct group {
-    lb_runner *runner;
     lb_sequence *const *sequences;
-    size_t count, layer;
+    size_t count;
+    size_t positions[LB_DECODE_TOKENS];
 } group;
 
-/* A token's keys and values take their place in its sequence, and its query looks at all of them. */
-static void attend(void *arg, size_t begin, size_t end)
+/* The tokens' keys and values take their places in their sequences, and then their queries look at all of them: a token
+ * sees those before it in the group that belong to its sequence. */
+static void attend(const lb_runner *r, const group *g, size_t layer)
 {
-    const group *g = arg;
-    const lb_runner *r = g->runner;
     const lb_config *c = &r->model->config;
-    const size_t q_width = c->heads * c->head_dim;
-    for (size_t i = begin; i < end; i++) {
-        const lb_sequence *s = g->sequences[i];
-        float *k = lb_sequence_keys(s, g->layer), *v = lb_sequence_values(s, g->layer);
-        memcpy(k + s->past * s->width, r->ws.k + i * s->width, s->width * sizeof *k);
-        memcpy(v + s->past * s->width, r->ws.v + i * s->width, s->width * sizeof *v);
-        lb_attend_one(r->kernels, c, r->ws.q + i * q_width, k, v, s->past,
-                      r->scores + i * c->heads * r->context, r->context, r->ws.a + i * q_width);
+    const size_t q_width = c->heads * c->head_dim, width = c->kv_heads * c->head_dim;
+    lb_attending tokens[LB_DECODE_TOKENS];
+    for (size_t i = 0; i < g->count; i++) {
+        lb_attending *t = &tokens[i];
+        *t = (lb_attending){.keys = lb_sequence_keys(g->sequences[i], layer),
+                            .values = lb_sequence_values(g->sequences[i], layer),
+                            .position = g->positions[i],
+                            .q = r->ws.q + i * q_width,
+                            .out = r->ws.a + i * q_width};
+        lb_kv_set(r->kernels, &t->keys, t->position, 1, r->ws.k + i * width);
+        lb_kv_set(r->kernels, &t->values, t->position, 1, r->ws.v + i * width);
     }
+    lb_attend_tokens(r->kernels, c, tokens, g->count, r->context, r->attention);
 }
 
-/* lb_block_continue for one token of each sequence, without BLAS and without memory of its own. */
-static lb_status decode_block(group *g, const lb_stage_context *stage, lb_error *err)
+/* One token each, count <= LB_DECODE_TOKENS, without BLAS and without memory of its own; pasts stay as they are. */
+static lb_status decode_group(lb_runner *r, const group *g, const uint32_t *ids, float *logits, lb_error *err)
 {
-    lb_runner *r = g->runner;
-    LB_TRY(lb_block_attention_input(stage, r->x, g->count, err));
-    LB_TRY(lb_block_project(stage, g->count, 1, 0, r->ws.k, r->ws.v, err));
-    lb_parallel_for(g->count, 1, attend, g);
-    LB_TRY(lb_block_attention_result(stage, g->count, err));
-    LB_TRY(lb_block_attention_output(stage, r->ws.a, r->x, g->count, err));
-    LB_TRY(lb_block_ffn_input(stage, r->x, g->count, err));
-    LB_TRY(lb_block_ffn_inner(stage, g->count, err));
-    return lb_block_ffn_output(stage, r->x, g->count, err);
-}
-
-/* One token of each of count <= LB_DECODE_TOKENS sequences, whose pasts stay as they are. */
-static lb_status decode_group(lb_runner *r, lb_sequence *const *sequences, const uint32_t *ids, size_t count,
-                              float *logits, lb_error *err)
-{
-    size_t positions[LB_DECODE_TOKENS];
     lb_stage_context stage = stage_of(r);
-    group g = {r, sequences, count, 0};
-    stage.positions = positions;
-    for (size_t i = 0; i < count; i++)
-        positions[i] = sequences[i]->past;
-    LB_TRY(lb_embedding_look_up(r->kernels, &r->model->ends, ids, count, r->x, err));
-    for (; g.layer < r->model->config.layers; g.layer++) {
-        stage.block = &r->model->blocks[g.layer];
-        LB_TRY(decode_block(&g, &stage, err));
+    stage.positions = g->positions;
+    LB_TRY(lb_embedding_look_up(r->kernels, &r->model->ends, ids, g->count, r->x, err));
+    if (r->times)
+        note(r, NULL);
+    for (size_t layer = 0; layer < r->model->config.layers; layer++) {
+        stage.block = &r->model->blocks[layer];
+        LB_TRY(project(r, &stage, g->count, 0, err));
+        NOTE(qkv);
+        attend(r, g, layer);
+        NOTE(attention);
+        LB_TRY(finish_block(r, &stage, g->count, err));
     }
     if (logits)
-        lb_embedding_logits_decode(r->kernels, &r->model->ends, r->x, count, r->scratch, r->ws.vectors,
+        lb_embedding_logits_decode(r->kernels, &r->model->ends, r->x, g->count, r->scratch, r->ws.vectors,
                                    logits);
+    NOTE(head);
     return LB_OK;
+}
+
+/* Where a token comes to stand whose sequence may have had others in the same step. */
+static size_t position_of(lb_sequence *const *sequences, size_t i)
+{
+    size_t position = sequences[i]->past;
+    for (size_t k = 0; k < i; k++)
+        position += sequences[k] == sequences[i];
+    return position;
 }
 
 lb_status lb_runner_step(lb_runner *r, lb_sequence *const *sequences, const uint32_t *ids, size_t count,
@@ -157,16 +205,20 @@ lb_status lb_runner_step(lb_runner *r, lb_sequence *const *sequences, const uint
     const size_t vocab = r->model->config.vocab;
     assert(count > 0 && count <= r->most);
     for (size_t i = 0; i < count; i++)
-        if (sequences[i]->past >= sequences[i]->context)
+        if (position_of(sequences, i) >= sequences[i]->context)
             return lb_fail(err, LB_EINVAL,
                            "1 more token does not fit: the context holds %zu and %zu are taken",
-                           sequences[i]->context, sequences[i]->past);
-    for (size_t at = 0; at < count; at += LB_DECODE_TOKENS)
-        LB_TRY(decode_group(r, sequences + at, ids + at, smaller(count - at, LB_DECODE_TOKENS),
-                            r->logits + at * vocab, err));
+                           sequences[i]->context, position_of(sequences, i));
+    for (size_t at = 0; at < count; at += LB_DECODE_TOKENS) {
+        group g = {.sequences = sequences + at, .count = smaller(count - at, LB_DECODE_TOKENS)};
+        for (size_t i = 0; i < g.count; i++)
+            g.positions[i] = position_of(sequences, at + i);
+        LB_TRY(decode_group(r, &g, ids + at, logits ? r->logits + at * vocab : NULL, err));
+    }
     for (size_t i = 0; i < count; i++)
         sequences[i]->past++;
-    *logits = r->logits;
+    if (logits)
+        *logits = r->logits;
     return LB_OK;
 }
 
@@ -176,15 +228,19 @@ lb_status lb_runner_step(lb_runner *r, lb_sequence *const *sequences, const uint
 static lb_status feed_chunk(lb_runner *r, lb_sequence *s, const uint32_t *ids, size_t n, lb_error *err)
 {
     lb_stage_context stage = stage_of(r);
-    if (n == 1) {
-        LB_TRY(decode_group(r, &s, ids, 1, NULL, err));
-    } else {
-        LB_TRY(lb_embedding_look_up(r->kernels, &r->model->ends, ids, n, r->x, err));
-        for (size_t layer = 0; layer < r->model->config.layers; layer++) {
-            stage.block = &r->model->blocks[layer];
-            LB_TRY(lb_block_continue(&stage, r->x, n, s->past, lb_sequence_keys(s, layer),
-                                     lb_sequence_values(s, layer), err));
-        }
+    if (n == 1)
+        return lb_runner_step(r, &s, ids, 1, NULL, err);
+    LB_TRY(lb_embedding_look_up(r->kernels, &r->model->ends, ids, n, r->x, err));
+    for (size_t layer = 0; layer < r->model->config.layers; layer++) {
+        const lb_kv keys = lb_sequence_keys(s, layer), values = lb_sequence_values(s, layer);
+        const lb_attention_input in = {
+            .q = r->ws.q, .sequences = 1, .tokens = n, .past = s->past, .keys = &keys, .values = &values};
+        stage.block = &r->model->blocks[layer];
+        LB_TRY(project(r, &stage, n, s->past, err));
+        lb_kv_set(r->kernels, &keys, s->past, n, r->ws.k);
+        lb_kv_set(r->kernels, &values, s->past, n, r->ws.v);
+        LB_TRY(lb_attention(r->kernels, &r->model->config, &in, r->ws.a, err));
+        LB_TRY(finish_block(r, &stage, n, err));
     }
     s->past += n;
     return LB_OK;
@@ -205,8 +261,11 @@ lb_status lb_runner_feed(lb_runner *r, lb_sequence *s, const uint32_t *ids, size
     }
     if (!logits)
         return LB_OK;
+    if (r->times)
+        note(r, NULL);
     lb_embedding_logits_decode(r->kernels, &r->model->ends, r->x + (last - 1) * r->model->config.hidden, 1,
                                r->scratch, r->ws.vectors, r->logits);
+    NOTE(head);
     *logits = r->logits;
     return LB_OK;
 }

@@ -2,7 +2,6 @@
 #include "infer/sampler.h"
 
 #include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -215,13 +214,18 @@ static void filter(lb_sampler *s, double sum)
     }
 }
 
-static uint32_t draw(lb_sampler *s)
+static void normalize(lb_sampler *s)
 {
-    double sum = 0, passed = 0;
+    double sum = 0;
     for (size_t i = 0; i < s->count; i++)
         sum += s->candidates[i].probability;
     for (size_t i = 0; i < s->count; i++)
         s->candidates[i].probability /= sum;
+}
+
+static uint32_t draw(lb_sampler *s)
+{
+    double passed = 0;
     const double target = lb_rng_uniform(&s->rng);
     for (size_t i = 0; i < s->count; i++) {
         passed += s->candidates[i].probability;
@@ -231,20 +235,117 @@ static uint32_t draw(lb_sampler *s)
     return s->candidates[s->count - 1].id; /* rounding left the sum just below 1 */
 }
 
-lb_status lb_sampler_pick(lb_sampler *s, float *logits, uint32_t *id, lb_error *err)
+/* Leaves the candidates and their probabilities; one at temperature 0. */
+static lb_status find_candidates(lb_sampler *s, float *logits, lb_error *err)
 {
+    uint32_t id;
     if (s->recent)
         penalize(s, logits);
     if (s->how.temperature == 0) {
-        LB_TRY(pick_largest(logits, s->vocab, id, err));
-        s->candidates[0] = (lb_candidate){.id = *id, .logit = logits[*id], .probability = 1};
+        LB_TRY(pick_largest(logits, s->vocab, &id, err));
+        s->candidates[0] = (lb_candidate){.id = id, .logit = logits[id], .probability = 1};
         s->count = 1;
         return LB_OK;
     }
     LB_TRY(collect(s, logits, err));
     filter(s, weigh(s));
-    *id = draw(s);
+    normalize(s);
     return LB_OK;
+}
+
+lb_status lb_sampler_pick(lb_sampler *s, float *logits, uint32_t *id, lb_error *err)
+{
+    LB_TRY(find_candidates(s, logits, err));
+    *id = s->how.temperature == 0 ? s->candidates[0].id : draw(s);
+    return LB_OK;
+}
+
+/* ---- Proposals ----------------------------------------------------------------------------------------- */
+
+size_t lb_sampler_most(const lb_sampler *s)
+{
+    return s->how.top_k;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const lb_candidate *x = a, *y = b;
+    return x->id < y->id ? -1 : 1;
+}
+
+void lb_sampler_propose(const lb_sampler *s, uint32_t id, lb_proposal *out)
+{
+    bool in_order = true;
+    out->id = id;
+    out->count = s->count;
+    memcpy(out->q, s->candidates, s->count * sizeof *out->q);
+    for (size_t i = 1; i < s->count; i++)
+        in_order = in_order && out->q[i - 1].id < out->q[i].id;
+    if (!in_order)
+        qsort(out->q, s->count, sizeof *out->q, by_id);
+}
+
+static double proposed(const lb_proposal *p, uint32_t id)
+{
+    size_t low = 0, high = p->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (p->q[middle].id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < p->count && p->q[low].id == id ? p->q[low].probability : 0;
+}
+
+static double beyond(const lb_candidate *c, const lb_proposal *proposal)
+{
+    const double rest = c->probability - proposed(proposal, c->id);
+    return rest > 0 ? rest : 0;
+}
+
+/* From what is left of p where q is taken off it. */
+static uint32_t draw_beyond(lb_sampler *s, const lb_proposal *proposal)
+{
+    double sum = 0, passed = 0;
+    uint32_t last = s->candidates[0].id;
+    for (size_t i = 0; i < s->count; i++)
+        sum += beyond(&s->candidates[i], proposal);
+    if (!(sum > 0))
+        return draw(s); /* p is q, but for rounding */
+    const double target = s->how.temperature == 0 ? 0 : sum * lb_rng_uniform(&s->rng);
+    for (size_t i = 0; i < s->count; i++) {
+        const double rest = beyond(&s->candidates[i], proposal);
+        passed += rest;
+        if (rest > 0)
+            last = s->candidates[i].id;
+        if (rest > 0 && target < passed)
+            break;
+    }
+    return last;
+}
+
+lb_status lb_sampler_verify(lb_sampler *s, float *logits, const lb_proposal *proposal, uint32_t *id,
+                            bool *taken, lb_error *err)
+{
+    double p = 0;
+    LB_TRY(find_candidates(s, logits, err));
+    const double q = proposed(proposal, proposal->id);
+    for (size_t i = 0; i < s->count; i++)
+        if (s->candidates[i].id == proposal->id)
+            p = s->candidates[i].probability;
+    *taken = p >= q || (p > 0 && lb_rng_uniform(&s->rng) * q < p);
+    *id = *taken ? proposal->id : draw_beyond(s, proposal);
+    return LB_OK;
+}
+
+void lb_sampler_copy_memory(const lb_sampler *from, lb_sampler *to)
+{
+    if (!from->recent)
+        return;
+    memcpy(to->recent, from->recent, from->how.repeat_window * sizeof *to->recent);
+    to->recent_count = from->recent_count;
+    to->recent_at = from->recent_at;
 }
 
 const lb_candidate *lb_sampler_candidates(const lb_sampler *sampler, size_t *count)

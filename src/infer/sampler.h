@@ -14,6 +14,7 @@
 #ifndef LB_INFER_SAMPLER_H
 #define LB_INFER_SAMPLER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -50,5 +51,25 @@ typedef struct lb_candidate {
 } lb_candidate;
 
 const lb_candidate *lb_sampler_candidates(const lb_sampler *sampler, size_t *count);
+
+/* What another sampler picked, and all that it might have picked: q [count] in the order of ids. */
+typedef struct lb_proposal {
+    uint32_t id;
+    lb_candidate *q;
+    size_t count;
+} lb_proposal;
+
+/* Keeps the sampler's last pick as a proposal whose q has room for lb_sampler_most candidates. */
+size_t lb_sampler_most(const lb_sampler *sampler);
+void lb_sampler_propose(const lb_sampler *sampler, uint32_t id, lb_proposal *out);
+
+/* As lb_sampler_pick, with a proposal that is taken with probability min(1, p / q); otherwise the token is
+ * drawn from max(0, p - q), normalized. In total it comes from p, whatever q is (arXiv:2211.17192, theorem
+ * 1; arXiv:2302.01318). */
+lb_status lb_sampler_verify(lb_sampler *sampler, float *logits, const lb_proposal *proposal, uint32_t *id,
+                            bool *taken, lb_error *err);
+
+/* Makes `to`, made with the same settings but for the seed, remember the same tokens. */
+void lb_sampler_copy_memory(const lb_sampler *from, lb_sampler *to);
 
 #endif

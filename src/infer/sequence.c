@@ -6,8 +6,12 @@
 
 #include "base/alloc.h"
 
-lb_status lb_sequence_create(const lb_config *c, size_t context, lb_sequence **out, lb_error *err)
+enum { KEYS, VALUES };
+
+lb_status lb_sequence_create(const lb_config *c, lb_kv_type type, size_t context, lb_sequence **out,
+                             lb_error *err)
 {
+    static const char *const names[] = {"cached keys", "cached values"};
     lb_status st = LB_OK;
     size_t rows;
     if (context == 0 || context > c->max_context)
@@ -16,14 +20,21 @@ lb_status lb_sequence_create(const lb_config *c, size_t context, lb_sequence **o
     if (__builtin_mul_overflow(c->layers, context, &rows))
         return lb_fail(err, LB_ENOMEM, "sequence: %zu layers of %zu tokens are too large to address",
                        c->layers, context);
+    const size_t value_bytes = lb_kv_value_bytes(type, c->kv_heads, c->head_dim);
+    const size_t scale_bytes = lb_kv_scale_bytes(type, c->kv_heads, c->head_dim);
     lb_sequence *s = lb_alloc_zero(1, sizeof *s);
     if (!s)
         return lb_fail(err, LB_ENOMEM, "sequence: no memory for %zu bytes", sizeof *s);
     s->context = context;
     s->layers = c->layers;
-    s->width = c->kv_heads * c->head_dim;
-    LB_GO(lb_alloc_array(&s->keys, rows, s->width * sizeof(float), "cached keys", err));
-    LB_GO(lb_alloc_array(&s->values, rows, s->width * sizeof(float), "cached values", err));
+    s->heads = c->kv_heads;
+    s->dim = c->head_dim;
+    s->type = type;
+    for (unsigned which = KEYS; which <= VALUES; which++) {
+        LB_GO(lb_alloc_array(&s->values[which], rows, value_bytes, names[which], err));
+        if (scale_bytes)
+            LB_GO(lb_alloc_array(&s->scales[which], rows, scale_bytes, names[which], err));
+    }
     *out = s;
     s = NULL;
 done:
@@ -35,29 +46,56 @@ void lb_sequence_destroy(lb_sequence *s)
 {
     if (!s)
         return;
-    lb_free(s->keys);
-    lb_free(s->values);
+    for (unsigned which = KEYS; which <= VALUES; which++) {
+        lb_free(s->values[which]);
+        lb_free(s->scales[which]);
+    }
     lb_free(s);
 }
 
-float *lb_sequence_keys(const lb_sequence *s, size_t layer)
+static lb_kv of_layer(const lb_sequence *s, unsigned which, size_t layer)
 {
-    return s->keys + layer * s->context * s->width;
+    const size_t row = layer * s->context;
+    lb_kv kv = {.type = s->type,
+                .heads = s->heads,
+                .dim = s->dim,
+                .values = s->values[which] + row * lb_kv_value_bytes(s->type, s->heads, s->dim)};
+    if (s->scales[which])
+        kv.scales = s->scales[which] + row * lb_kv_scale_bytes(s->type, s->heads, s->dim);
+    return kv;
 }
 
-float *lb_sequence_values(const lb_sequence *s, size_t layer)
+lb_kv lb_sequence_keys(const lb_sequence *s, size_t layer)
 {
-    return s->values + layer * s->context * s->width;
+    return of_layer(s, KEYS, layer);
+}
+
+lb_kv lb_sequence_values(const lb_sequence *s, size_t layer)
+{
+    return of_layer(s, VALUES, layer);
 }
 
 void lb_sequence_copy(const lb_sequence *from, size_t past, lb_sequence *to)
 {
-    const size_t bytes = past * from->width * sizeof(float);
-    assert(from != to && from->layers == to->layers && from->width == to->width);
+    const size_t values = past * lb_kv_value_bytes(from->type, from->heads, from->dim);
+    const size_t scales = past * lb_kv_scale_bytes(from->type, from->heads, from->dim);
+    assert(from != to && from->layers == to->layers && from->type == to->type);
+    assert(from->heads == to->heads && from->dim == to->dim);
     assert(past <= from->past && past <= to->context);
-    for (size_t layer = 0; bytes > 0 && layer < from->layers; layer++) {
-        memcpy(lb_sequence_keys(to, layer), lb_sequence_keys(from, layer), bytes);
-        memcpy(lb_sequence_values(to, layer), lb_sequence_values(from, layer), bytes);
+    for (size_t layer = 0; past > 0 && layer < from->layers; layer++) {
+        for (unsigned which = KEYS; which <= VALUES; which++) {
+            const lb_kv source = of_layer(from, which, layer), copy = of_layer(to, which, layer);
+            memcpy(copy.values, source.values, values);
+            if (scales)
+                memcpy(copy.scales, source.scales, scales);
+        }
     }
     to->past = past;
+}
+
+size_t lb_sequence_token_bytes(const lb_config *c, lb_kv_type type)
+{
+    return 2 * c->layers *
+           (lb_kv_value_bytes(type, c->kv_heads, c->head_dim) +
+            lb_kv_scale_bytes(type, c->kv_heads, c->head_dim));
 }

@@ -10,20 +10,26 @@ struct lb_session {
     lb_runner *runner;
 };
 
-lb_status lb_session_create(const lb_kernels *kernels, const lb_resident *model, size_t context, size_t chunk,
-                            lb_session **out, lb_error *err)
+lb_status lb_session_create_kv(const lb_kernels *kernels, const lb_resident *model, lb_kv_type kv,
+                               size_t context, size_t chunk, lb_session **out, lb_error *err)
 {
     lb_status st = LB_OK;
     lb_session *s = lb_alloc_zero(1, sizeof *s);
     if (!s)
         return lb_fail(err, LB_ENOMEM, "session: no memory for %zu bytes", sizeof *s);
-    LB_GO(lb_sequence_create(&model->config, context, &s->sequence, err));
+    LB_GO(lb_sequence_create(&model->config, kv, context, &s->sequence, err));
     LB_GO(lb_runner_create(kernels, model, context, chunk, 1, &s->runner, err));
     *out = s;
     s = NULL;
 done:
     lb_session_destroy(s);
     return st;
+}
+
+lb_status lb_session_create(const lb_kernels *kernels, const lb_resident *model, size_t context, size_t chunk,
+                            lb_session **out, lb_error *err)
+{
+    return lb_session_create_kv(kernels, model, LB_KV_F32, context, chunk, out, err);
 }
 
 void lb_session_destroy(lb_session *s)
@@ -60,6 +66,11 @@ void lb_session_rewind(lb_session *session, size_t past)
 {
     assert(past <= session->sequence->past);
     session->sequence->past = past;
+}
+
+void lb_session_time(lb_session *session, lb_step_times *times)
+{
+    lb_runner_time(session->runner, times);
 }
 
 void lb_session_products(lb_session *session)

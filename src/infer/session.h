@@ -8,9 +8,12 @@
 typedef struct lb_session lb_session;
 
 /* Room for `context` tokens, which must not exceed the model's own limit. Prompts are taken `chunk`
- * tokens at a time (0: a default). The model must outlive the session. */
+ * tokens at a time (0: a default). The model must outlive the session. Keys and values are float32. */
 lb_status lb_session_create(const lb_kernels *kernels, const lb_resident *model, size_t context, size_t chunk,
                             lb_session **out, lb_error *err);
+/* The same with keys and values of another type. */
+lb_status lb_session_create_kv(const lb_kernels *kernels, const lb_resident *model, lb_kv_type kv,
+                               size_t context, size_t chunk, lb_session **out, lb_error *err);
 void lb_session_destroy(lb_session *session);
 
 /* The same weights' shape in another format: takes over from the next token on. */
@@ -26,6 +29,9 @@ size_t lb_session_context(const lb_session *session);
 size_t lb_session_past(const lb_session *session);
 /* Forgets all but the first `past` tokens. */
 void lb_session_rewind(lb_session *session, size_t past);
+
+/* As lb_runner_time. */
+void lb_session_time(lb_session *session, lb_step_times *times);
 
 /* Only the products with matrices that one decoded token costs, on whatever is in the scratch: what the
  * time of a whole step is compared with. */

@@ -10,11 +10,16 @@
 /* So many of the prompt's last tokens settle how the text goes on. */
 enum { CONTINUED_TOKENS = 8 };
 
+lb_sampling lb_task_sampling(const lb_generate_options *o)
+{
+    return (lb_sampling){o->temperature,    o->top_k,         o->top_p, o->min_p,
+                         o->repeat_penalty, o->repeat_window, o->seed};
+}
+
 lb_status lb_task_create(const lb_tokenizer *tokenizer, const uint32_t *ids, size_t count,
                          const lb_generate_options *o, lb_task_end_fn on_end, lb_task **out, lb_error *err)
 {
-    const lb_sampling how = {o->temperature,    o->top_k,         o->top_p, o->min_p,
-                             o->repeat_penalty, o->repeat_window, o->seed};
+    const lb_sampling how = lb_task_sampling(o);
     lb_status st = LB_OK;
     if (o->top_scores > LB_GENERATE_MOST_TOP)
         return lb_fail(err, LB_EINVAL, "scores of %zu tokens were asked for, wanted at most %d",
@@ -90,7 +95,8 @@ static lb_status put_text(lb_task *t, const char *text, size_t length, bool *fou
     return LB_OK;
 }
 
-static lb_status pick(lb_task *t, float *logits, bool *is_end, lb_error *err)
+static lb_status pick(lb_task *t, float *logits, const lb_proposal *proposal, bool *taken, bool *is_end,
+                      lb_error *err)
 {
     const lb_generate_options *o = &t->options;
     const size_t vocab = lb_tokenizer_vocab_size(t->tokenizer);
@@ -103,7 +109,11 @@ static lb_status pick(lb_task *t, float *logits, bool *is_end, lb_error *err)
     }
     if (t->unpenalized)
         memcpy(t->unpenalized, logits, vocab * sizeof *logits);
-    LB_TRY(lb_sampler_pick(t->sampler, logits, &t->next, err));
+    *taken = false;
+    if (proposal)
+        LB_TRY(lb_sampler_verify(t->sampler, logits, proposal, &t->next, taken, err));
+    else
+        LB_TRY(lb_sampler_pick(t->sampler, logits, &t->next, err));
     lb_sampler_accept(t->sampler, t->next);
     t->result.generated_tokens++;
     *is_end = !o->ignore_end && lb_tokenizer_is_end(t->tokenizer, t->next);
@@ -114,13 +124,14 @@ static lb_status pick(lb_task *t, float *logits, bool *is_end, lb_error *err)
     return LB_OK;
 }
 
-lb_status lb_task_take(lb_task *t, float *logits, bool has_room, bool *over, lb_error *err)
+lb_status lb_task_take(lb_task *t, float *logits, const lb_proposal *proposal, bool has_room, bool *taken,
+                       bool *over, lb_error *err)
 {
     const char *text;
     size_t length;
     bool found;
     *over = true;
-    LB_TRY(pick(t, logits, &found, err));
+    LB_TRY(pick(t, logits, proposal, taken, &found, err));
     if (found) {
         t->result.stop = LB_STOP_END;
         return LB_OK;

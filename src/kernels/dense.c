@@ -6,8 +6,8 @@
 
 #include "base/thread.h"
 
-/* As in qmat.c. */
-enum { CHUNK_BYTES = 32 << 10, SERIAL_BYTES = 128 << 10 };
+/* As in qmat.c; the kernels go four rows at a time. */
+enum { CHUNK_BYTES = 32 << 10, SERIAL_BYTES = 128 << 10, TILE_ROWS = 4 };
 
 typedef struct product {
     const lb_kernels *kernels;
@@ -23,25 +23,21 @@ size_t lb_dense_size(lb_dense_type type)
     return type == LB_DENSE_F32 ? sizeof(float) : sizeof(uint16_t);
 }
 
-static float dot(const product *p, const void *w, const float *x)
-{
-    switch (p->type) {
-    case LB_DENSE_F16:
-        return p->kernels->dot_f16(w, x, p->cols);
-    case LB_DENSE_BF16:
-        return p->kernels->dot_bf16(w, x, p->cols);
-    default:
-        return p->kernels->dot_f32(w, x, p->cols);
-    }
-}
-
 static void multiply_rows(void *arg, size_t begin, size_t end)
 {
+    static const lb_row_type types[] = {
+        [LB_DENSE_F32] = LB_ROWS_F32, [LB_DENSE_F16] = LB_ROWS_F16, [LB_DENSE_BF16] = LB_ROWS_BF16};
     const product *p = arg;
-    const size_t row_bytes = p->cols * lb_dense_size(p->type);
-    for (size_t row = begin; row < end; row++)
-        for (size_t i = 0; i < p->count; i++)
-            p->y[i * p->rows + row] = dot(p, p->weights + row * row_bytes, p->x + i * p->cols);
+    const lb_rows_job job = {.rows = {.values = p->weights + begin * p->cols * lb_dense_size(p->type),
+                                      .stride = p->cols,
+                                      .n = p->cols},
+                             .count = end - begin,
+                             .vectors = p->count,
+                             .x = p->x,
+                             .x_stride = p->cols,
+                             .y = p->y + begin,
+                             .y_stride = p->rows};
+    p->kernels->rows_dot(types[p->type], &job);
 }
 
 void lb_dense_times_few(const lb_kernels *kernels, lb_dense_type type, const void *weights, size_t rows,
@@ -59,7 +55,7 @@ void lb_dense_times_few(const lb_kernels *kernels, lb_dense_type type, const voi
     if (row_work == 0 || rows < SERIAL_BYTES / row_work)
         multiply_rows(&p, 0, rows);
     else
-        lb_parallel_for(rows, CHUNK_BYTES / row_work + 1, multiply_rows, &p);
+        lb_parallel_for(rows, (CHUNK_BYTES / row_work / TILE_ROWS + 1) * TILE_ROWS, multiply_rows, &p);
 }
 
 void lb_dense_times(const lb_kernels *kernels, lb_dense_type type, const void *weights, size_t rows,

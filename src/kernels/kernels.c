@@ -30,6 +30,7 @@ static void build(void)
     lb_fill_hadamard_ref(&table);
     lb_fill_planes_ref(&table);
     lb_fill_high_ref(&table);
+    lb_fill_rows_ref(&table);
     tables[LB_CPU_REF] = table;
 #ifdef LB_X86_KERNELS
     best = lb_cpu_detect();
@@ -40,10 +41,11 @@ static void build(void)
     lb_fill_hadamard_avx2(&table);
     lb_fill_planes_avx2(&table);
     lb_fill_high_avx2(&table);
+    lb_fill_rows_avx2(&table);
     table.level = LB_CPU_AVX2;
     tables[LB_CPU_AVX2] = table;
     lb_fill_qmat_avx512(&table);
-    lb_fill_dense_avx512(&table);
+    lb_fill_rows_avx512(&table);
     lb_fill_block_codec_avx512(&table);
     lb_fill_hadamard_avx512(&table);
     lb_fill_planes_avx512(&table);

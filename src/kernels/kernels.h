@@ -14,6 +14,7 @@
 #include "kernels/high_panel.h"
 #include "kernels/panel.h"
 #include "kernels/plane_panel.h"
+#include "kernels/rows.h"
 
 typedef struct lb_kernels {
     lb_cpu_level level; /* what the table was made for, after capping by what the machine has */

@@ -8,8 +8,6 @@
 #include "kernels/activation.h"
 
 /* Independent partial sums of the float reductions: enough for a compiler to vectorize. */
-enum { LANES = 16 };
-
 /* Bits of quad q, at the bottom of each byte, from a plane of `width` bits whose lines begin at `plane`. */
 static unsigned plane_bits(const uint8_t *plane, unsigned width, unsigned row, unsigned column)
 {
@@ -183,46 +181,6 @@ static void qvec_encode(const float *x, size_t blocks, int8_t *codes, float *sca
     }
 }
 
-static float join_lanes(float *lanes)
-{
-    for (unsigned half = LANES / 2; half != 0; half /= 2)
-        for (unsigned i = 0; i < half; i++)
-            lanes[i] += lanes[i + half];
-    return lanes[0];
-}
-
-static float dot_f32(const float *w, const float *x, size_t n)
-{
-    float lanes[LANES] = {0};
-    size_t i = 0;
-    for (; n - i >= LANES; i += LANES)
-        for (unsigned lane = 0; lane < LANES; lane++)
-            lanes[lane] += w[i + lane] * x[i + lane];
-    for (unsigned lane = 0; i < n; i++, lane++)
-        lanes[lane] += w[i] * x[i];
-    return join_lanes(lanes);
-}
-
-static float dot_f16(const uint16_t *w, const float *x, size_t n)
-{
-    float lanes[LANES] = {0};
-    for (size_t i = 0; i < n; i++)
-        lanes[i % LANES] += lb_f16_to_float(w[i]) * x[i];
-    return join_lanes(lanes);
-}
-
-static float dot_bf16(const uint16_t *w, const float *x, size_t n)
-{
-    float lanes[LANES] = {0};
-    size_t i = 0;
-    for (; n - i >= LANES; i += LANES)
-        for (unsigned lane = 0; lane < LANES; lane++)
-            lanes[lane] += lb_bf16_to_float(w[i + lane]) * x[i + lane];
-    for (unsigned lane = 0; i < n; i++, lane++)
-        lanes[lane] += lb_bf16_to_float(w[i]) * x[i];
-    return join_lanes(lanes);
-}
-
 static void f16_to_f32(const uint16_t *in, float *out, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -259,9 +217,6 @@ void lb_fill_ref(lb_kernels *table)
         .qmat_times_rows = qmat_times_rows,
         .qmat_dequantize = qmat_dequantize,
         .qvec_encode = qvec_encode,
-        .dot_f32 = dot_f32,
-        .dot_f16 = dot_f16,
-        .dot_bf16 = dot_bf16,
         .f16_to_f32 = f16_to_f32,
         .bf16_to_f32 = bf16_to_f32,
         .read_sum = read_sum,

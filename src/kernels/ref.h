@@ -10,5 +10,6 @@ void lb_fill_ref(lb_kernels *table);
 void lb_fill_hadamard_ref(lb_kernels *table);
 void lb_fill_planes_ref(lb_kernels *table);
 void lb_fill_high_ref(lb_kernels *table);
+void lb_fill_rows_ref(lb_kernels *table);
 
 #endif

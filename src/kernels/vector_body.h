@@ -5,6 +5,7 @@
  * a table). Sums run in LANES separate lanes that are
  * joined in a fixed order, so that every instruction set gives the same bits.
  */
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -112,6 +113,66 @@ static void softmax(float *x, size_t n)
         x[i] *= scale;
 }
 
+/* As softmax, but for the last division; the factor comes before the maximum, since rounding keeps the order. */
+static float exp_sum(float *x, size_t n, float factor, float *largest_out)
+{
+    const exp_range range = exp_limits();
+    float lanes[LANES], largest = x[0];
+    for (size_t k = 0; k < LANES; k++)
+        lanes[k] = x[0];
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t k = 0; k < LANES; k++)
+            lanes[k] = x[i + k] > lanes[k] ? x[i + k] : lanes[k];
+    for (; i < n; i++)
+        largest = x[i] > largest ? x[i] : largest;
+    for (size_t k = 0; k < LANES; k++)
+        largest = lanes[k] > largest ? lanes[k] : largest;
+    largest *= factor;
+    for (i = 0; i < n; i++)
+        x[i] = exp_within(range, x[i] * factor - largest);
+    memset(lanes, 0, sizeof lanes);
+    for (i = 0; i + LANES <= n; i += LANES)
+        for (size_t k = 0; k < LANES; k++)
+            lanes[k] += x[i + k];
+    for (; i < n; i++)
+        lanes[i % LANES] += x[i];
+    *largest_out = largest;
+    return join(lanes);
+}
+
+/* Rounded as activation.h says, in loops that compilers vectorise. */
+static void int8_encode(const float *x, size_t n, int8_t *codes, float *scale_out)
+{
+    const float no_fraction = 12582912.0f;
+    float lanes[LANES] = {0}, largest = 0.0f;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        for (size_t k = 0; k < LANES; k++) {
+            const float magnitude = fabsf(x[i + k]);
+            lanes[k] = magnitude > lanes[k] ? magnitude : lanes[k]; /* false for NaN */
+        }
+    }
+    for (; i < n; i++)
+        largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+    for (size_t k = 0; k < LANES; k++)
+        largest = lanes[k] > largest ? lanes[k] : largest;
+    float scale = (largest < FLT_MAX ? largest : FLT_MAX) / 127.0f;
+    scale = scale >= FLT_MIN ? scale : 0.0f;
+    const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
+    for (i = 0; i < n; i++) {
+        float scaled = x[i] * inverse;
+        scaled = scaled == scaled ? scaled : 0.0f;
+        scaled = scaled > 127.0f ? 127.0f : scaled;
+        scaled = scaled < -127.0f ? -127.0f : scaled;
+        const float shifted = scaled + no_fraction; /* the integer is in the low bits */
+        int32_t bits;
+        memcpy(&bits, &shifted, sizeof bits);
+        codes[i] = (int8_t)(bits - 0x4b400000);
+    }
+    *scale_out = scale;
+}
+
 /* y_i = x_i s w_i with s = (mean x^2 + eps)^(-1/2), so dx_i = s (w_i d_i - x_i s^2 mean(x w d)). */
 static void rms_norm_grad(const float *x, const float *weight, const float *d, size_t n, float eps,
                           const float *plus, float *dx, float *dweight)
@@ -197,6 +258,8 @@ void LB_FILL_VECTOR(lb_kernels *table)
     table->rms_norm = rms_norm;
     table->silu_mul = silu_mul;
     table->softmax = softmax;
+    table->exp_sum = exp_sum;
+    table->int8_encode = int8_encode;
     table->rms_norm_grad = rms_norm_grad;
     table->silu_mul_grad = silu_mul_grad;
     table->softmax_grad = softmax_grad;

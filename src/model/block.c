@@ -452,16 +452,3 @@ lb_status lb_block_forward(const lb_stage_context *c, float *x, size_t sequences
     LB_TRY(lb_block_attention_output(c, c->ws->a, x, tokens, err));
     return feed_forward(c, x, tokens, err);
 }
-
-lb_status lb_block_continue(const lb_stage_context *c, float *x, size_t tokens, size_t past, float *k,
-                            float *v, lb_error *err)
-{
-    const size_t kv_width = c->config->kv_heads * c->config->head_dim;
-    LB_TRY(lb_block_attention_input(c, x, tokens, err));
-    LB_TRY(lb_block_project(c, tokens, tokens, past, k + past * kv_width, v + past * kv_width, err));
-    lb_attention_input in = {.q = c->ws->q, .k = k, .v = v, .sequences = 1, .tokens = tokens, .past = past};
-    LB_TRY(lb_attention(c->kernels, c->config, &in, c->ws->a, err));
-    LB_TRY(lb_block_attention_result(c, tokens, err));
-    LB_TRY(lb_block_attention_output(c, c->ws->a, x, tokens, err));
-    return feed_forward(c, x, tokens, err);
-}

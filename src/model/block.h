@@ -97,9 +97,4 @@ lb_status lb_block_ffn_output(const lb_stage_context *c, float *x, size_t tokens
 lb_status lb_block_forward(const lb_stage_context *c, float *x, size_t sequences, size_t sequence_tokens,
                            lb_error *err);
 
-/* The block on `tokens` new tokens of one sequence whose `past` older keys and values stand in k and v
- * [past + tokens, kv_heads * head_dim]; the new ones are added there. */
-lb_status lb_block_continue(const lb_stage_context *c, float *x, size_t tokens, size_t past, float *k,
-                            float *v, lb_error *err);
-
 #endif

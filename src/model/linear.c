@@ -101,6 +101,14 @@ static void build_rows(void *arg, size_t begin, size_t end)
     lb_free(scratch);
 }
 
+static lb_status alloc_dense(lb_linear *l, const char *name, lb_error *err)
+{
+    const size_t size = lb_dense_size(l->type);
+    LB_TRY(lb_alloc_array(&l->dense, l->rows * l->cols, size, name, err));
+    lb_advise_huge(l->dense, l->rows * l->cols * size);
+    return LB_OK;
+}
+
 static lb_status build(builder *b, lb_dense_type type, lb_error *err)
 {
     lb_linear *l = b->r.linear;
@@ -108,7 +116,7 @@ static lb_status build(builder *b, lb_dense_type type, lb_error *err)
     if (lb_qmat_holds(b->format))
         LB_TRY(lb_qmat_create_format(l->rows, l->cols, b->format, &l->quantized, err));
     else
-        LB_TRY(lb_alloc_array(&l->dense, l->rows * l->cols, lb_dense_size(type), b->name, err));
+        LB_TRY(alloc_dense(l, b->name, err));
     lb_parallel_for(l->rows, READ_ROWS, build_rows, b); /* a multiple of LB_QMAT_ROWS */
     return failure_of(&b->r, err);
 }
@@ -161,7 +169,7 @@ static lb_status load_matrix(const lb_weight *given, lb_load how, lb_linear *l, 
     l->type = how == LB_LOAD_FLOAT || !halves ? LB_DENSE_F32
               : stored == LB_DTYPE_F16        ? LB_DENSE_F16
                                               : LB_DENSE_BF16;
-    LB_TRY(lb_alloc_array(&l->dense, l->rows * l->cols, lb_dense_size(l->type), weight->name, err));
+    LB_TRY(alloc_dense(l, weight->name, err));
     if (l->type == LB_DENSE_F32)
         lb_parallel_for(l->rows, READ_ROWS, read_float_rows, &r);
     else

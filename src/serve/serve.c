@@ -81,6 +81,7 @@ static lb_status open_engine(server *s, const char *path, lb_error *err)
     o.context = s->options->context;
     o.sequences = s->options->parallel;
     o.cpu = s->options->cpu;
+    o.kv = s->options->kv;
     o.progress = s->options->progress;
     return lb_engine_open(path, &o, &s->engine, err);
 }

@@ -100,12 +100,63 @@ expect 0 chat "$model" -n 5 --temp 0
 expect 1 chat "$work/no_chat"
 stderr_has 'no chat template'
 expect 2 chat "$model" --json
-printf 'hello\nand more\n' >"$work/turns"
+printf 'hello\nand much more than fits\n' >"$work/turns"
 expect 1 chat "$work/short" -n 2
-stderr_has 'context holds 32'
+stderr_has 'context of 32'
 input=/dev/null
 expect 0 chat "$model"
 silent_stdout
+
+# A conversation that outgrows the context loses its beginning, and goes on as if that had not been.
+"$LB_BUILD/make_tiny_model" "$work/middle" seed=5 tokenizer=bpe context=70
+printf 'the first question\nthe last of them\n' >"$work/turns"
+input=$work/turns
+expect 0 chat "$work/middle" -n 12 --temp 0 -q
+keep long
+stderr_has 'the context of 70 tokens is full; the oldest'
+printf 'the last of them\n' >"$work/turns"
+expect 0 chat "$work/middle" -n 12 --temp 0 -q
+keep fresh
+silent_stderr
+tail -c "$(wc -c <"$work/fresh")" "$work/long" >"$work/end"
+same end fresh
+input=/dev/null
+
+# Keys and values of every type; a draft changes nothing at temperature 0, and must have the same tokenizer.
+for kv in f32 f16 int8 mxint8; do
+    expect 0 run "$model" -p "the cat" -n 20 --ignore-end -q --kv "$kv"
+    [ -s "$work/out" ] || bad "$name: no text"
+done
+expect 2 run "$model" -p x --kv int4
+"$LB_BUILD/make_tiny_model" "$work/draft" seed=6 tokenizer=bpe layers=1 context=512
+"$LB_BUILD/make_tiny_model" "$work/bytes" seed=6 tokenizer=bytes
+expect 0 run "$model" -p "the cat" -n 30 --ignore-end -q --temp 0
+keep alone
+for draft in "$model" "$work/draft"; do
+    expect 0 run "$model" -p "the cat" -n 30 --ignore-end --temp 0 --draft "$draft" --draft-n 3 --draft-min 0
+    keep drafted
+    same alone drafted
+    stderr_has 'tokens taken'
+done
+expect 0 chat "$model" -n 5 --temp 0 -q --draft "$work/draft"
+expect 1 run "$model" -p x --draft "$work/bytes"
+stderr_has 'cannot draft: its tokenizer'
+expect 2 run "$model" -p x --draft "$work/draft" --draft-n 99
+expect 0 bench "$model" --prompt 4 --gen 9 --repeat 2 --formats none --kv int8 --draft "$work/draft" -q
+stdout_has 'proposed tokens taken'
+stdout_has 'gate up'
+stdout_has 'loaded in'
+
+# The generator of random models: the same bytes for the same flags, and one that runs.
+shape=(--layers 2 --hidden 64 --heads 4 --kv-heads 2 --ffn 96 --vocab 300)
+for out in a b; do "$LB_BUILD/random_model" "$work/$out" "${shape[@]}" || bad 'random_model fails'; done
+cmp -s "$work/a/model.safetensors" "$work/b/model.safetensors" || bad 'random_model: other bytes'
+"$LB_BUILD/random_model" "$work/c" "${shape[@]}" --seed 7 --tied
+cmp -s "$work/a/model.safetensors" "$work/c/model.safetensors" && bad 'random_model: --seed does nothing'
+expect 0 run "$work/a" -p hello -n 4 -q
+expect 0 run "$work/c" -p hello -n 4 -q
+"$LB_BUILD/random_model" "$work/d" --heads 5 2>/dev/null && bad 'random_model takes 2048 / 5'
+"$LB_BUILD/random_model" 2>/dev/null && bad 'random_model without a folder'
 
 # bench: a table, or JSON with the promised keys.
 expect 0 bench "$model" --prompt 4 --gen 4 --repeat 2 --formats int4-g32,int2-g64 --threads 1 -q
@@ -113,7 +164,8 @@ silent_stderr
 stdout_has 'int4-g32'
 stdout_has 'f32'
 expect 0 bench "$model" --prompt 4 --gen 4 --repeat 1 --formats int4-g32 --head int8-g32 --json
-for key in prompt_tokens_per_s decode_tokens_per_s bytes_per_token bandwidth_share threads kernel formats; do
+for key in prompt_tokens_per_s decode_tokens_per_s bytes_per_token bandwidth_share threads kernel formats \
+    ms_per_token load_seconds resident_bytes huge_page_bytes kv; do
     stdout_has "\"$key\":"
 done
 expect 0 bench "$model" --prompt 4 --gen 4 --repeat 1 --formats none --json

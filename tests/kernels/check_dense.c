@@ -5,16 +5,10 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/rng.h"
 #include "base/thread.h"
 #include "kernels/bandwidth.h"
 #include "kernels/dense.h"
-
-static void dots(void **state)
-{
-    (void)state;
-    for (unsigned level = LB_CPU_REF; level <= LB_CPU_BEST; level++)
-        check_all_dots(lb_kernels_get((lb_cpu_level)level));
-}
 
 static void check_widened(const uint16_t *in, const float *out, size_t n, int mantissa_bits)
 {
@@ -54,6 +48,32 @@ static void all_halves_are_widened(void **state)
     assert_memory_equal(same, copy, sizeof same);
 }
 
+/* Several vectors at once: each has the bits that it has alone. x and y are the second of them. */
+static void check_several(const lb_kernels *kernels, lb_dense_type type, const void *weights, size_t rows,
+                          size_t cols, const float *x, const float *y)
+{
+    enum { MOST = 9 };
+    float *xs = lb_alloc(MOST * cols, sizeof *xs), *ys = lb_alloc(MOST * rows + 1, sizeof *ys);
+    float *alone = lb_alloc(rows, sizeof *alone);
+    assert_true(xs && ys && alone);
+    for (size_t count = 2; count <= MOST; count++) {
+        for (size_t v = 0; v < count; v++)
+            for (size_t i = 0; i < cols; i++)
+                xs[v * cols + i] = v == 1 ? x[i] : x[(i + 7 * v) % cols] - (float)v;
+        ys[count * rows] = -7.0f;
+        lb_dense_times_few(kernels, type, weights, rows, cols, xs, count, ys);
+        assert_true(ys[count * rows] == -7.0f);
+        assert_memory_equal(ys + rows, y, rows * sizeof *y);
+        for (size_t v = 0; v < count; v++) {
+            lb_dense_times(kernels, type, weights, rows, cols, xs + v * cols, alone);
+            assert_memory_equal(ys + v * rows, alone, rows * sizeof *alone);
+        }
+    }
+    lb_free(xs);
+    lb_free(ys);
+    lb_free(alone);
+}
+
 static void check_product(const lb_kernels *kernels, size_t rows, size_t cols, lb_rng *rng)
 {
     uint16_t *w = lb_alloc(rows * cols, sizeof *w);
@@ -76,6 +96,7 @@ static void check_product(const lb_kernels *kernels, size_t rows, size_t cols, l
         lb_dense_times(kernels, (lb_dense_type)type, weights, rows, cols, x, again);
         lb_thread_set_count(0);
         assert_memory_equal(y, again, rows * sizeof *y);
+        check_several(kernels, (lb_dense_type)type, weights, rows, cols, x, y);
         for (size_t r = 0; r < rows; r++) {
             for (size_t c = 0; c < cols; c++)
                 row[c] = type == LB_DENSE_F32 ? (double)wide[r * cols + c]
@@ -147,7 +168,6 @@ static void bandwidth_is_a_rate(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(dots),
         cmocka_unit_test(all_halves_are_widened),
         cmocka_unit_test(products),
         cmocka_unit_test(every_byte_is_read),

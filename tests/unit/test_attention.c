@@ -1,72 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * Attention against the formula in double, one query and head at a time. */
-#include "near.h"
-
-#include <stdlib.h>
+#include "slow_attention.h"
 
 #include "base/alloc.h"
-#include "base/rng.h"
 #include "base/thread.h"
-#include "model/attention.h"
-
-typedef struct shape {
-    size_t heads, kv_heads, head_dim, sequences, tokens, past, window;
-} shape;
-
-static void *must(void *ptr)
-{
-    assert_non_null(ptr);
-    return ptr;
-}
-
-static float *random_floats(lb_rng *rng, size_t n, double size)
-{
-    float *x = must(malloc(n * sizeof *x));
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)(size * lb_rng_normal(rng));
-    return x;
-}
-
-/* out [head_dim] of one query: softmax(q k / sqrt(d)) v over the positions that it may see, and how far
- * off float may be. */
-static void slow_head(const shape *s, const lb_attention_input *in, size_t sequence, size_t token,
-                      size_t head, double *out, double *bounds)
-{
-    const size_t d = s->head_dim, positions = s->past + s->tokens, own = s->past + token;
-    const float *q = in->q + ((sequence * s->tokens + token) * s->heads + head) * d;
-    const size_t kv_head = head * s->kv_heads / s->heads;
-    double *p = must(malloc(positions * sizeof *p)), largest = -HUGE_VAL, sum = 0.0, in_scores = 0.0;
-    for (size_t j = 0; j < positions; j++) {
-        const float *k = in->k + ((sequence * positions + j) * s->kv_heads + kv_head) * d;
-        double score = 0.0, size = 0.0;
-        for (size_t i = 0; i < d; i++) {
-            score += (double)q[i] * (double)k[i] / sqrt((double)d);
-            size += fabs((double)q[i] * (double)k[i]) / sqrt((double)d);
-        }
-        const bool visible = j <= own && (s->window == 0 || own - j < s->window);
-        p[j] = visible ? score : -HUGE_VAL;
-        if (visible) {
-            largest = fmax(largest, score);
-            in_scores = fmax(in_scores, size);
-        }
-    }
-    for (size_t j = 0; j < positions; j++)
-        sum += p[j] = exp(p[j] - largest);
-    for (size_t i = 0; i < d; i++) {
-        double magnitude = 0.0;
-        out[i] = 0.0;
-        for (size_t j = 0; j < positions; j++) {
-            const double v = (double)in->v[((sequence * positions + j) * s->kv_heads + kv_head) * d + i];
-            out[i] += p[j] / sum * v;
-            magnitude += p[j] / sum * fabs(v);
-        }
-        /* scores: a sum of d products and the rounding of differences, doubled by the softmax's quotient;
-         * then sums over the positions */
-        bounds[i] =
-            U24 * magnitude * (4.0 * sqrt((double)d) * in_scores + 2.0 * sqrt((double)positions) + 40.0);
-    }
-    free(p);
-}
 
 static void check(lb_rng *rng, shape s, double size)
 {
@@ -80,7 +17,7 @@ static void check(lb_rng *rng, shape s, double size)
     float *v = random_floats(rng, positions * kv_width, 1.0);
     float *out = must(malloc((queries * q_width + 1) * sizeof *out)),
           *again = must(malloc(queries * q_width * sizeof *out));
-    const lb_attention_input in = {q, k, v, s.sequences, s.tokens, s.past};
+    const lb_attention_input in = {q, k, v, s.sequences, s.tokens, s.past, NULL, NULL};
     memset(out, 0xff, queries * q_width * sizeof *out); /* NaN */
     out[queries * q_width] = 55.0f;
     lb_thread_set_count(1);
@@ -132,12 +69,59 @@ static void shapes(void **state)
         {2, 1, 8, 1, 1, 100, 16},
         {2, 1, 8, 1, 1, 100, 101},
         {2, 1, 8, 1, 1, 100, 1},
+        /* across blocks of keys */
+        {2, 1, 16, 2, 300, 0, 0},
+        {4, 2, 8, 1, 70, 700, 0},
+        {2, 2, 16, 1, 130, 500, 260},
+        {2, 1, 8, 1, 600, 0, 20},
+        {1, 1, 8, 1, 1, 255, 0},
+        {1, 1, 8, 1, 2, 255, 0},
     };
     lb_rng rng;
     lb_rng_seed(&rng, 51);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         check(&rng, cases[i], 1.0);
         check(&rng, cases[i], 4.0); /* sharp: nearly all of it on one position */
+    }
+}
+
+/* Keys and values of every type that a cache has: attention of what they are there. */
+static void cached(void **state)
+{
+    (void)state;
+    static const shape cases[] = {{4, 2, 40, 1, 30, 0, 0},
+                                  {6, 2, 64, 1, 5, 600, 0},
+                                  {3, 1, 33, 1, 100, 300, 0},
+                                  {2, 2, 16, 1, 90, 500, 70},
+                                  {2, 1, 8, 1, 1, 9, 0}};
+    const lb_kernels *kernels = lb_kernels_get(LB_CPU_BEST);
+    lb_rng rng;
+    lb_rng_seed(&rng, 53);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (unsigned type = 0; type < LB_KV_TYPES; type++) {
+            const shape s = cases[i];
+            const lb_config config = {
+                .heads = s.heads, .kv_heads = s.kv_heads, .head_dim = s.head_dim, .window = s.window};
+            slow_cache k = slow_cache_make(kernels, &rng, &s, (lb_kv_type)type, 2.0),
+                       v = slow_cache_make(kernels, &rng, &s, (lb_kv_type)type, 1.0);
+            const size_t width = s.heads * s.head_dim;
+            float *q = random_floats(&rng, s.tokens * width, 1.0),
+                  *out = must(malloc(s.tokens * width * sizeof *out));
+            const lb_attention_input in = {q, NULL, NULL, 1, s.tokens, s.past, &k.kv, &v.kv};
+            const lb_attention_input wide = {q, k.wide, v.wide, 1, s.tokens, s.past, NULL, NULL};
+            assert_int_equal(lb_attention(kernels, &config, &in, out, NULL), LB_OK);
+            for (size_t t = 0; t < s.tokens; t++) {
+                double want[LB_MAX_HEAD_DIM], bounds[LB_MAX_HEAD_DIM];
+                for (size_t h = 0; h < s.heads; h++) {
+                    slow_head(&s, &wide, 0, t, h, want, bounds);
+                    near_array_by(out + t * width + h * s.head_dim, want, s.head_dim, bounds);
+                }
+            }
+            slow_cache_free(&k);
+            slow_cache_free(&v);
+            free(q);
+            free(out);
+        }
     }
 }
 
@@ -154,10 +138,10 @@ static void continuing_is_the_same_as_at_once(void **state)
           *k = random_floats(&rng, TOKENS * KV * DIM, 1.0);
     float *v = random_floats(&rng, TOKENS * KV * DIM, 1.0);
     static float whole[TOKENS * HEADS * DIM], step[HEADS * DIM];
-    const lb_attention_input all = {q, k, v, 1, TOKENS, 0};
+    const lb_attention_input all = {q, k, v, 1, TOKENS, 0, NULL, NULL};
     assert_int_equal(lb_attention(kernels, &config, &all, whole, NULL), LB_OK);
     for (size_t t = 0; t < TOKENS; t++) {
-        const lb_attention_input one = {q + t * HEADS * DIM, k, v, 1, 1, t};
+        const lb_attention_input one = {q + t * HEADS * DIM, k, v, 1, 1, t, NULL, NULL};
         assert_int_equal(lb_attention(kernels, &config, &one, step, NULL), LB_OK);
         near_array(step, whole + t * HEADS * DIM, HEADS * DIM, 60.0 * U24 * 3.0);
     }
@@ -172,7 +156,7 @@ static void lack_of_memory_is_said(void **state)
     const lb_config config = {.heads = 1, .kv_heads = 1, .head_dim = 2};
     const float x[2] = {1.0f, 2.0f};
     float out[2];
-    const lb_attention_input in = {x, x, x, 1, 1, 0};
+    const lb_attention_input in = {x, x, x, 1, 1, 0, NULL, NULL};
     lb_error err;
     lb_alloc_fail_at(1);
     assert_int_equal(lb_attention(lb_kernels_get(LB_CPU_REF), &config, &in, out, &err), LB_ENOMEM);
@@ -183,6 +167,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes),
+        cmocka_unit_test(cached),
         cmocka_unit_test(continuing_is_the_same_as_at_once),
         cmocka_unit_test(lack_of_memory_is_said),
     };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Several sequences in one pass: each gets the bits that it gets alone, whoever is beside it, in every format; and
- * copying and rewinding a sequence leave what a fresh one would hold. */
+ * Several sequences in one pass: each gets the bits that it gets alone, whoever is beside it, in every
+ * format; and copying and rewinding a sequence leave what a fresh one would hold. */
 #define _GNU_SOURCE
 #include "near.h"
 
@@ -20,6 +20,7 @@ typedef struct story {
 
 typedef struct fixture {
     lb_resident model, whole;
+    lb_kv_type kv;
     bool is_rounded;
     story stories[SEQUENCES];
     float *want; /* [SEQUENCES, STEPS, vocab] */
@@ -84,7 +85,7 @@ static void run_alone(fixture *f, const lb_kernels *kernels)
         const story *s = &f->stories[i];
         lb_session *session;
         float *logits;
-        assert_int_equal(lb_session_create(kernels, &f->model, ROOM, 0, &session, &err), LB_OK);
+        assert_int_equal(lb_session_create_kv(kernels, &f->model, f->kv, ROOM, 0, &session, &err), LB_OK);
         assert_int_equal(lb_session_feed(session, s->ids, s->prompt, NULL, &logits, &err), LB_OK);
         for (size_t step = 0; step < STEPS; step++) {
             assert_int_equal(lb_session_feed(session, s->ids + s->prompt + step, 1, NULL, &logits, &err),
@@ -95,7 +96,8 @@ static void run_alone(fixture *f, const lb_kernels *kernels)
     }
 }
 
-/* All together; story i joins at round i / 3 and leaves after its STEPS, so that groups of every size occur. */
+/* All together; story i joins at round i / 3 and leaves after its STEPS, so that groups of every size occur.
+ * */
 static void run_together(const fixture *f, const lb_kernels *kernels)
 {
     const size_t vocab = f->model.config.vocab;
@@ -104,7 +106,7 @@ static void run_together(const fixture *f, const lb_kernels *kernels)
     lb_error err = {0};
     assert_int_equal(lb_runner_create(kernels, &f->model, ROOM, 0, SEQUENCES, &runner, &err), LB_OK);
     for (size_t i = 0; i < SEQUENCES; i++)
-        assert_int_equal(lb_sequence_create(&f->model.config, ROOM, &sequences[i], &err), LB_OK);
+        assert_int_equal(lb_sequence_create(&f->model.config, f->kv, ROOM, &sequences[i], &err), LB_OK);
     for (size_t round = 0; round < STEPS + SEQUENCES / 3 + 1; round++) {
         lb_sequence *active[SEQUENCES];
         size_t who[SEQUENCES], count = 0;
@@ -140,6 +142,7 @@ static void check(const tiny_model_options *options, const char *weights, const 
         fixture f;
         const lb_kernels *kernels = lb_kernels_get(levels[level]);
         load(&f, options, weights, inputs);
+        f.kv = (lb_kv_type)(options->seed % LB_KV_TYPES);
         run_alone(&f, kernels);
         run_together(&f, kernels);
         lb_thread_set_count(1);
@@ -189,6 +192,65 @@ static void rounded_inputs_neither(void **state)
         check(&options, pairs[i][0], pairs[i][1]);
 }
 
+/* Proposals: several tokens of one sequence in a step, beside another sequence's, are what they are one by
+ * one; and what is taken back leaves no trace. */
+static void several_tokens_of_one_are_as_one_by_one(void **state)
+{
+    (void)state;
+    enum { AHEAD = 10, PAST = 17 };
+    for (unsigned kv = 0; kv < LB_KV_TYPES; kv++) {
+        fixture f;
+        lb_sequence *one, *other, *items[AHEAD + 2];
+        lb_runner *runner;
+        lb_error err = {0};
+        float *logits, *want;
+        uint32_t ids[AHEAD + 2];
+        const tiny_model_options options = {.seed = 13, .head_dim = 40};
+        load(&f, &options, kv % 2 ? "int4-g32" : "bp2-g64", NULL);
+        const size_t vocab = f.model.config.vocab;
+        const uint32_t *told = f.stories[0].ids;
+        want = malloc((AHEAD + 1) * vocab * sizeof *want);
+        assert_int_equal(
+            lb_runner_create(lb_kernels_get(LB_CPU_BEST), &f.model, ROOM, 0, AHEAD + 2, &runner, &err),
+            LB_OK);
+        assert_int_equal(lb_sequence_create(&f.model.config, (lb_kv_type)kv, ROOM, &one, &err), LB_OK);
+        assert_int_equal(lb_sequence_create(&f.model.config, (lb_kv_type)kv, ROOM, &other, &err), LB_OK);
+        assert_int_equal(lb_runner_feed(runner, one, told, PAST, NULL, NULL, &err), LB_OK);
+        for (size_t i = 0; i <= AHEAD; i++) {
+            assert_int_equal(lb_runner_feed(runner, one, told + PAST + i, 1, NULL, &logits, &err), LB_OK);
+            memcpy(want + i * vocab, logits, vocab * sizeof *want);
+        }
+        for (size_t wrong = 0; wrong <= AHEAD;
+             wrong += 5) { /* from there on, tokens that will be taken back */
+            one->past = PAST;
+            other->past = 0;
+            for (size_t i = 0; i < AHEAD + 2; i++) {
+                items[i] = i == 4 ? other : one;
+                const size_t at = i > 4 ? i - 1 : i;
+                ids[i] = i == 4 ? 7 : at > wrong ? told[at] : told[PAST + at];
+            }
+            assert_int_equal(lb_runner_step(runner, items, ids, AHEAD + 2, &logits, &err), LB_OK);
+            assert_int_equal(one->past, PAST + AHEAD + 1);
+            assert_int_equal(other->past, 1);
+            for (size_t i = 0; i < AHEAD + 2; i++)
+                if (i != 4 && (i > 4 ? i - 1 : i) <= wrong)
+                    assert_memory_equal(logits + i * vocab, want + (i > 4 ? i - 1 : i) * vocab,
+                                        vocab * sizeof *want);
+            one->past = PAST + wrong;
+            assert_int_equal(lb_runner_feed(runner, one, told + PAST + wrong, 1, NULL, &logits, &err), LB_OK);
+            assert_memory_equal(logits, want + wrong * vocab, vocab * sizeof *want);
+        }
+        one->past = ROOM - 2; /* the third does not fit, and nothing is done */
+        assert_int_equal(lb_runner_step(runner, items, ids, 3, &logits, &err), LB_EINVAL);
+        assert_int_equal(one->past, ROOM - 2);
+        lb_sequence_destroy(one);
+        lb_sequence_destroy(other);
+        lb_runner_destroy(runner);
+        unload(&f);
+        free(want);
+    }
+}
+
 static void a_copied_prefix_is_the_prefix(void **state)
 {
     (void)state;
@@ -202,8 +264,8 @@ static void a_copied_prefix_is_the_prefix(void **state)
     const size_t vocab = f.model.config.vocab;
     const uint32_t *ids = f.stories[0].ids;
     assert_true(vocab <= 512);
-    assert_int_equal(lb_sequence_create(&f.model.config, ROOM, &from, &err), LB_OK);
-    assert_int_equal(lb_sequence_create(&f.model.config, ROOM - 7, &to, &err), LB_OK);
+    assert_int_equal(lb_sequence_create(&f.model.config, LB_KV_INT8, ROOM, &from, &err), LB_OK);
+    assert_int_equal(lb_sequence_create(&f.model.config, LB_KV_INT8, ROOM - 7, &to, &err), LB_OK);
     assert_int_equal(lb_runner_create(lb_kernels_get(LB_CPU_BEST), &f.model, ROOM, 0, 2, &runner, &err),
                      LB_OK);
     assert_int_equal(lb_runner_feed(runner, from, ids, 20, NULL, NULL, &err), LB_OK);
@@ -232,6 +294,7 @@ int main(void)
         cmocka_unit_test(a_sequence_does_not_see_its_neighbours),
         cmocka_unit_test(unquantized_layers_neither),
         cmocka_unit_test(rounded_inputs_neither),
+        cmocka_unit_test(several_tokens_of_one_are_as_one_by_one),
         cmocka_unit_test(a_copied_prefix_is_the_prefix),
     };
     return cmocka_run_group_tests_name("runner", tests, NULL, NULL);

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "base/rng.h"
 #include "infer/sampler.h"
 
 static const lb_sampling plain = {
@@ -323,6 +324,124 @@ static void settings_out_of_range_are_refused(void **state)
     lb_sampler_destroy(NULL);
 }
 
+/* ---- Proposals ------------------------------------------------------------------------------------------- */
+
+/* How often each token comes out where another distribution proposes; `rule` false: the proposal as it is. */
+static void count_verified(const lb_sampling *how, const float *target, const float *draft, size_t n,
+                           size_t draws, bool rule, size_t *counts, size_t *accepted)
+{
+    lb_sampling own = *how;
+    own.seed = 1234;
+    lb_sampler *sampler = create(how, n), *drafter = create(&own, n);
+    lb_proposal proposal = {.q = malloc(lb_sampler_most(drafter) * sizeof *proposal.q)};
+    float *copy = malloc(n * sizeof *copy);
+    lb_error err = {0};
+    memset(counts, 0, n * sizeof *counts);
+    *accepted = 0;
+    for (size_t i = 0; i < draws; i++) {
+        uint32_t id = pick(drafter, draft, n);
+        bool taken = false;
+        lb_sampler_propose(drafter, id, &proposal);
+        memcpy(copy, target, n * sizeof *copy);
+        if (rule)
+            assert_int_equal(lb_sampler_verify(sampler, copy, &proposal, &id, &taken, &err), LB_OK);
+        assert_true(!taken || id == proposal.id);
+        *accepted += taken;
+        counts[id]++;
+    }
+    free(copy);
+    free(proposal.q);
+    lb_sampler_destroy(sampler);
+    lb_sampler_destroy(drafter);
+}
+
+/* Pearson's statistic over tokens that can come out; one that cannot must not. */
+static double chi_square(const size_t *counts, const double *p, size_t n, size_t draws, size_t *freedom)
+{
+    double sum = 0;
+    *freedom = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double expected = p[i] * (double)draws;
+        if (p[i] == 0 && counts[i] > 0)
+            return HUGE_VAL;
+        if (p[i] == 0)
+            continue;
+        sum += ((double)counts[i] - expected) * ((double)counts[i] - expected) / expected;
+        ++*freedom;
+    }
+    --*freedom;
+    return sum;
+}
+
+/* Beyond it lies about a thousandth of the distribution (Wilson and Hilferty). */
+static double chi_square_bound(size_t freedom)
+{
+    const double k = (double)freedom, t = 1 - 2 / (9 * k) + 3.09 * sqrt(2 / (9 * k));
+    return k * t * t * t;
+}
+
+static void verified_proposals_have_the_targets_distribution(void **state)
+{
+    (void)state;
+    enum { TOKENS = 8, DRAWS = 40000 };
+    const lb_sampling ways[] = {
+        {.temperature = 1, .top_p = 1, .repeat_penalty = 1, .seed = 5},
+        {.temperature = 0.7, .top_p = 1, .repeat_penalty = 1, .seed = 6, .top_k = 5},
+        {.temperature = 1.3, .top_p = 0.8, .repeat_penalty = 1, .seed = 7},
+        {.temperature = 1, .top_p = 0.95, .min_p = 0.1, .repeat_penalty = 1, .seed = 8, .top_k = 6},
+    };
+    lb_rng rng;
+    lb_rng_seed(&rng, 99);
+    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+        for (unsigned likeness = 0; likeness < 3;
+             likeness++) { /* drafts that have nothing to do with it, to good ones */
+            float target[TOKENS], draft[TOKENS];
+            double p[TOKENS], q[TOKENS], overlap = 0;
+            size_t counts[TOKENS], accepted, freedom;
+            for (size_t i = 0; i < TOKENS; i++) {
+                target[i] = (float)(1.5 * lb_rng_normal(&rng));
+                draft[i] = (float)((likeness ? (double)target[i] : 0) +
+                                   (likeness == 2 ? 0.2 : 1.5) * lb_rng_normal(&rng));
+            }
+            distribution(&ways[w], target, TOKENS, p);
+            distribution(&ways[w], draft, TOKENS, q);
+            for (size_t i = 0; i < TOKENS; i++)
+                overlap += fmin(p[i], q[i]);
+            count_verified(&ways[w], target, draft, TOKENS, DRAWS, true, counts, &accepted);
+            const double got = chi_square(counts, p, TOKENS, DRAWS, &freedom);
+            if (!(got < chi_square_bound(freedom)))
+                fail_msg("way %zu, likeness %u: %g with %zu degrees of freedom", w, likeness, got, freedom);
+            /* As often as can be: min(p, q) summed up, within four standard deviations. */
+            assert_true(fabs((double)accepted / DRAWS - overlap) <= 4 * sqrt(0.25 / DRAWS));
+            /* And the statistic would tell: proposals that nobody judges have another distribution. */
+            count_verified(&ways[w], target, draft, TOKENS, DRAWS, false, counts, &accepted);
+            assert_true(likeness == 2 ||
+                        chi_square(counts, p, TOKENS, DRAWS, &freedom) > 2 * chi_square_bound(freedom));
+        }
+    }
+}
+
+static void greedy_proposals_are_taken_where_they_are_right(void **state)
+{
+    (void)state;
+    const lb_sampling greedy = {.top_p = 1, .repeat_penalty = 1};
+    lb_sampler *sampler = create(&greedy, FIVE);
+    lb_candidate q = {.probability = 1};
+    for (uint32_t proposed = 0; proposed < FIVE; proposed++) {
+        lb_proposal proposal = {.id = proposed, .q = &q, .count = 1};
+        float copy[FIVE];
+        uint32_t id;
+        bool taken;
+        lb_error err;
+        q.id = proposed;
+        memcpy(copy, five, sizeof copy);
+        assert_int_equal(lb_sampler_verify(sampler, copy, &proposal, &id, &taken, &err), LB_OK);
+        assert_int_equal(id, 1);
+        assert_int_equal(taken, proposed == 1);
+    }
+    lb_sampler_destroy(sampler);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -336,6 +455,8 @@ int main(void)
         cmocka_unit_test(the_penalty_concerns_a_window_once_per_id),
         cmocka_unit_test(broken_logits_are_an_error),
         cmocka_unit_test(settings_out_of_range_are_refused),
+        cmocka_unit_test(verified_proposals_have_the_targets_distribution),
+        cmocka_unit_test(greedy_proposals_are_taken_where_they_are_right),
     };
     return cmocka_run_group_tests_name("sampler", tests, make_five, NULL);
 }

@@ -61,6 +61,18 @@ static inline __m512i lb_simde_cvtepi16_epi32(__m256i a)
     return _mm512_loadu_si512(out);
 }
 
+#undef _mm512_cvtepi8_epi32
+#define _mm512_cvtepi8_epi32(a) lb_simde_cvtepi8_epi32(a)
+static inline __m512i lb_simde_cvtepi8_epi32(__m128i a)
+{
+    signed char in[16];
+    int out[16];
+    memcpy(in, &a, sizeof in);
+    for (int i = 0; i < 16; i++)
+        out[i] = in[i];
+    return _mm512_loadu_si512(out);
+}
+
 #undef _mm512_cvtepu8_epi32
 #define _mm512_cvtepu8_epi32(a) lb_simde_cvtepu8_epi32(a)
 static inline __m512i lb_simde_cvtepu8_epi32(__m128i a)
