@@ -4,6 +4,7 @@
 #   ctest -L kernels   SIMD against the portable twins     tests/kernels/{check,simde}_*.c
 #   ctest -L fuzz      the fuzz targets over saved inputs  tests/fuzz/fuzz_*.c
 #   ctest -L cli       the command, from outside           tests/cli/*.sh
+#   ctest -L library   what is installed, by programs of its own   tests/library/*.sh
 #   ctest -L house     the rules of the source             tools/house.sh
 
 set(tests ${PROJECT_SOURCE_DIR}/tests)
@@ -88,6 +89,15 @@ foreach(source IN LISTS cli_tests)
     add_test(NAME cli/${stem} COMMAND bash ${source} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
     set_tests_properties(cli/${stem} PROPERTIES LABELS cli TIMEOUT 600
         ENVIRONMENT "LOWBIT=$<TARGET_FILE:lowbit>;LB_BUILD=${PROJECT_BINARY_DIR}")
+endforeach()
+
+# ---- What is installed, from outside ----------------------------------------------------------------
+file(GLOB library_tests CONFIGURE_DEPENDS ${tests}/library/*.sh)
+foreach(source IN LISTS library_tests)
+    get_filename_component(stem ${source} NAME_WE)
+    add_test(NAME library/${stem} COMMAND bash ${source} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(library/${stem} PROPERTIES LABELS library TIMEOUT 600
+        ENVIRONMENT "LOWBIT=$<TARGET_FILE:lowbit>;LB_BUILD=${PROJECT_BINARY_DIR};CC=${CMAKE_C_COMPILER}")
 endforeach()
 
 # ---- The rules of the source; a sanitizer's build has symbols of its own, so those are not looked at ---

@@ -48,6 +48,11 @@ LB_API size_t lb_engine_busy(const lb_engine *engine);
 /* Whether ids [count] and max_tokens more (0: at least one) fit: LB_OK, or LB_EINVAL with the sentence. */
 LB_API lb_status lb_engine_check(const lb_engine *engine, size_t count, size_t max_tokens, lb_error *err);
 
+/* lb_generator_logits and lb_generator_vocab of an engine; LB_EEXIST where no sequence is free. */
+LB_API lb_status lb_engine_logits(lb_engine *engine, const uint32_t *ids, size_t count, size_t first,
+                                  const lb_progress *progress, float *logits, lb_error *err);
+LB_API size_t lb_engine_vocab(const lb_engine *engine);
+
 /* One answer under way. */
 typedef struct lb_task lb_task;
 

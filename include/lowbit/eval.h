@@ -35,6 +35,7 @@ typedef struct lb_cast {
     const char *transform; /* "none", "hadamard" (rotations of the format's group), "hadamard-N",
                             * "hadamard-full": applied to weights and inputs before they are rounded */
     const char *fit; /* "range" (the default: each group's extremes) or "search" (least squared error) */
+    const void *reserved[4]; /* NULL */
 } lb_cast;
 
 typedef struct lb_eval_options {
@@ -72,6 +73,7 @@ typedef struct lb_eval_result {
     double top1_agreement, top1_stderr; /* per cent */
     double seconds;
     size_t peak_rss_bytes;
+    size_t reserved[8]; /* 0 */
 } lb_eval_result;
 
 LB_API lb_status lb_evaluate(const lb_eval_options *options, lb_eval_result *result, lb_error *err);

@@ -48,6 +48,15 @@ LB_API void lb_generator_close(lb_generator *generator);
 LB_API const lb_tokenizer *lb_generator_tokenizer(const lb_generator *generator);
 LB_API size_t lb_generator_context(const lb_generator *generator);
 
+/* Logits [count - first, vocab] after ids[first], ..., ids[count - 1], each a prediction of the next token, as
+ * generation sees them: not normalized, computed anew whatever was asked before, the same bits at any number of
+ * threads. LB_EINVAL where ids are none, too many for the context or not of the model, or first is not below count.
+ * progress may be NULL. */
+LB_API lb_status lb_generator_logits(lb_generator *generator, const uint32_t *ids, size_t count, size_t first,
+                                     const lb_progress *progress, float *logits, lb_error *err);
+/* Logits in a row: ids are below this. A tokenizer may have fewer. */
+LB_API size_t lb_generator_vocab(const lb_generator *generator);
+
 /* Gets the next piece of the answer: whole UTF-8 characters, length > 0, valid during the call. A
  * non-zero return ends the generation with LB_STOP_CALLER. */
 typedef int (*lb_generate_fn)(void *user, const char *text, size_t length);
@@ -105,6 +114,7 @@ typedef struct lb_generate_result {
     size_t generated_tokens; /* an end token included */
     double prompt_seconds, decode_seconds;
     lb_stop stop;
+    size_t reserved[8]; /* 0 */
 } lb_generate_result;
 
 /* Continues ids [count]. What the prompt has in common with the tokens of the call before is not

@@ -95,6 +95,7 @@ typedef struct lb_train_result {
     double seconds;
     size_t peak_rss_bytes;
     char checkpoint[64]; /* the last one's name in the run's folder */
+    size_t reserved[8]; /* 0 */
 } lb_train_result;
 
 /* LB_ECANCELED where the progress callback asked to stop: the run can then be resumed. */

@@ -33,7 +33,7 @@ void lb_tasks_options_init(lb_tasks_options *options)
 
 /* ---- Files --------------------------------------------------------------------------------------------------- */
 
-static lb_status read_task(const lb_tasks_options *o, const lb_task *task, job *j, lb_error *err)
+static lb_status read_task(const lb_tasks_options *o, const lb_task_spec *task, job *j, lb_error *err)
 {
     LB_TRY(lb_task_set_read(task, o->limit, o->shots, &j->set, err));
     if (j->set.kind->scoring == LB_TASK_GENERATE)

@@ -68,6 +68,17 @@ size_t lb_generator_context(const lb_generator *generator)
     return lb_engine_context(generator->engine);
 }
 
+size_t lb_generator_vocab(const lb_generator *generator)
+{
+    return lb_engine_vocab(generator->engine);
+}
+
+lb_status lb_generator_logits(lb_generator *g, const uint32_t *ids, size_t count, size_t first,
+                              const lb_progress *progress, float *logits, lb_error *err)
+{
+    return lb_engine_logits(g->engine, ids, count, first, progress, logits, err);
+}
+
 /* One call of lb_generate. The caller's callbacks get the caller's own `user`. */
 typedef struct run {
     const lb_generate_options *options;

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+# What `cmake --install` puts where: command, libraries, headers, what pkg-config and CMake need to find them, manuals.
+# Both finders work from where they lie, so that --prefix may choose any place.
+include(CMakePackageConfigHelpers)
+
+file(RELATIVE_PATH LB_PC_UP /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+string(REGEX REPLACE "/$" "" LB_PC_UP "${LB_PC_UP}")
+# A program that links the archive alone gets what that needs without asking for --static.
+set(LB_PC_LIBS "-L\${libdir} -llowbit")
+if(NOT LB_SHARED)
+    string(APPEND LB_PC_LIBS " ${LB_PC_LIBS_PRIVATE}")
+endif()
+configure_file(${PROJECT_SOURCE_DIR}/cmake/lowbit.pc.in lowbit.pc @ONLY)
+
+set(package ${CMAKE_INSTALL_LIBDIR}/cmake/lowbit)
+configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/lowbitConfig.cmake.in lowbitConfig.cmake
+    INSTALL_DESTINATION ${package} PATH_VARS CMAKE_INSTALL_INCLUDEDIR CMAKE_INSTALL_LIBDIR)
+# Before 1.0 a minor version may break.
+write_basic_package_version_file(lowbitConfigVersion.cmake VERSION ${PROJECT_VERSION} COMPATIBILITY SameMinorVersion)
+
+install(TARGETS lowbit RUNTIME COMPONENT command)
+if(LB_SHARED)
+    install(TARGETS lowbit_shared EXPORT lowbit LIBRARY COMPONENT runtime NAMELINK_COMPONENT development)
+    install(EXPORT lowbit FILE lowbitTargets.cmake NAMESPACE lowbit:: DESTINATION ${package} COMPONENT development)
+endif()
+if(LB_STATIC)
+    install(TARGETS lowbit_static ARCHIVE COMPONENT development)
+endif()
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/lowbit DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development
+    FILES_MATCHING PATTERN "*.h")
+install(FILES ${PROJECT_BINARY_DIR}/lowbit.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
+install(FILES ${PROJECT_BINARY_DIR}/lowbitConfig.cmake ${PROJECT_BINARY_DIR}/lowbitConfigVersion.cmake
+    DESTINATION ${package} COMPONENT development)
+install(FILES ${PROJECT_SOURCE_DIR}/README.md ${PROJECT_SOURCE_DIR}/CHANGELOG.md ${PROJECT_SOURCE_DIR}/LICENSE
+    DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT command)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT command
+    FILES_MATCHING PATTERN "*.md")
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/examples DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT development)
