@@ -23,6 +23,11 @@ if(LB_SHARED)
     install(TARGETS lowbit_shared EXPORT lowbit LIBRARY COMPONENT runtime NAMELINK_COMPONENT development)
     install(EXPORT lowbit FILE lowbitTargets.cmake NAMESPACE lowbit:: DESTINATION ${package} COMPONENT development)
 endif()
+# Wheels hold no links: bindings/python carries the library under its SONAME.
+if(LB_PYTHON)
+    install(PROGRAMS $<TARGET_FILE:lowbit_shared> DESTINATION . COMPONENT python
+        RENAME liblowbit.so.${PROJECT_VERSION_MAJOR})
+endif()
 if(LB_STATIC)
     install(TARGETS lowbit_static ARCHIVE COMPONENT development)
 endif()

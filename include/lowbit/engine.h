@@ -31,7 +31,8 @@ typedef struct lb_engine_options {
     lb_progress progress; /* while loading */
 } lb_engine_options;
 
-LB_API void lb_engine_options_init(lb_engine_options *options);
+LB_API void lb_engine_options_init_sized(lb_engine_options *options, size_t size);
+#define lb_engine_options_init(options) lb_engine_options_init_sized((options), sizeof *(options))
 
 /* Loads a Hugging Face folder, a lowbit folder or a GGUF file, with its tokenizer. A tokenizer that has
  * ids beyond the model's embedding is refused. The caller closes it, which abandons the tasks that are left. */

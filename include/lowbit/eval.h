@@ -53,7 +53,8 @@ typedef struct lb_eval_options {
     lb_progress progress;
 } lb_eval_options;
 
-LB_API void lb_eval_options_init(lb_eval_options *options);
+LB_API void lb_eval_options_init_sized(lb_eval_options *options, size_t size);
+#define lb_eval_options_init(options) lb_eval_options_init_sized((options), sizeof *(options))
 
 typedef struct lb_score {
     double nll_mean; /* nats */

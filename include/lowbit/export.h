@@ -38,7 +38,8 @@ typedef struct lb_export_result {
     size_t reserved[8]; /* 0 */
 } lb_export_result;
 
-LB_API void lb_export_options_init(lb_export_options *options);
+LB_API void lb_export_options_init_sized(lb_export_options *options, size_t size);
+#define lb_export_options_init(options) lb_export_options_init_sized((options), sizeof *(options))
 LB_API lb_status lb_export(const lb_export_options *options, lb_export_result *result, lb_error *err);
 
 /* "gguf|gptq|...": what `kind` may be. */

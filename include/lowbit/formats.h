@@ -57,7 +57,8 @@ typedef struct lb_pack_options {
 } lb_pack_options;
 
 /* fit "search", all columns alike. */
-LB_API void lb_pack_options_init(lb_pack_options *options);
+LB_API void lb_pack_options_init_sized(lb_pack_options *options, size_t size);
+#define lb_pack_options_init(options) lb_pack_options_init_sized((options), sizeof *(options))
 
 /* Rounds values [rows, cols] (row-major, finite) to the nearest that the format has. The caller frees *out. */
 LB_API lb_status lb_pack(const char *format, const float *values, size_t rows, size_t cols,

@@ -36,7 +36,8 @@ typedef struct lb_generator_options {
     lb_progress progress; /* while loading */
 } lb_generator_options;
 
-LB_API void lb_generator_options_init(lb_generator_options *options);
+LB_API void lb_generator_options_init_sized(lb_generator_options *options, size_t size);
+#define lb_generator_options_init(options) lb_generator_options_init_sized((options), sizeof *(options))
 
 /* Loads a Hugging Face folder, a lowbit folder or a GGUF file, with its tokenizer. A tokenizer that has
  * ids beyond the model's embedding is refused. The caller closes it. */
@@ -98,7 +99,8 @@ typedef struct lb_generate_options {
         forget; /* read the whole prompt, whatever is in memory: then no call before has a part in the bits */
 } lb_generate_options;
 
-LB_API void lb_generate_options_init(lb_generate_options *options);
+LB_API void lb_generate_options_init_sized(lb_generate_options *options, size_t size);
+#define lb_generate_options_init(options) lb_generate_options_init_sized((options), sizeof *(options))
 
 typedef enum lb_stop {
     LB_STOP_LENGTH = 0, /* max_tokens were generated */

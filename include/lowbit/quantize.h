@@ -82,7 +82,8 @@ typedef struct lb_quantize_options {
 } lb_quantize_options;
 
 /* int4-g128 by GPTQ with the scale search and 128 windows of 512 tokens. */
-LB_API void lb_quantize_options_init(lb_quantize_options *options);
+LB_API void lb_quantize_options_init_sized(lb_quantize_options *options, size_t size);
+#define lb_quantize_options_init(options) lb_quantize_options_init_sized((options), sizeof *(options))
 
 typedef struct lb_quantize_layer {
     char name[128];

@@ -55,7 +55,8 @@ typedef struct lb_tasks_options {
     void *on_item_user;
 } lb_tasks_options;
 
-LB_API void lb_tasks_options_init(lb_tasks_options *options);
+LB_API void lb_tasks_options_init_sized(lb_tasks_options *options, size_t size);
+#define lb_tasks_options_init(options) lb_tasks_options_init_sized((options), sizeof *(options))
 
 typedef struct lb_task_result {
     size_t items;

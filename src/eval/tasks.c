@@ -26,9 +26,10 @@ typedef struct tasks {
     lb_forward forward;
 } tasks;
 
-void lb_tasks_options_init(lb_tasks_options *options)
+void lb_tasks_options_init_sized(lb_tasks_options *options, size_t size)
 {
-    *options = (lb_tasks_options){.struct_size = sizeof *options};
+    const lb_tasks_options defaults = {.struct_size = sizeof defaults};
+    lb_options_fill(options, size, &defaults, sizeof defaults);
 }
 
 /* ---- Files --------------------------------------------------------------------------------------------------- */

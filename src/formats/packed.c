@@ -43,9 +43,10 @@ lb_status lb_format_describe(const char *name, lb_format_info *out, lb_error *er
     return LB_OK;
 }
 
-void lb_pack_options_init(lb_pack_options *options)
+void lb_pack_options_init_sized(lb_pack_options *options, size_t size)
 {
-    *options = (lb_pack_options){.struct_size = sizeof *options, .fit = "search"};
+    const lb_pack_options defaults = {.struct_size = sizeof defaults, .fit = "search"};
+    lb_options_fill(options, size, &defaults, sizeof defaults);
 }
 
 /* ---- What is asked for ------------------------------------------------------------------------------- */

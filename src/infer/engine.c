@@ -28,9 +28,10 @@ struct lb_engine {
     uint64_t tasks; /* begun so far */
 };
 
-void lb_engine_options_init(lb_engine_options *options)
+void lb_engine_options_init_sized(lb_engine_options *options, size_t size)
 {
-    *options = (lb_engine_options){.struct_size = sizeof *options, .sequences = 1};
+    const lb_engine_options defaults = {.struct_size = sizeof defaults, .sequences = 1};
+    lb_options_fill(options, size, &defaults, sizeof defaults);
 }
 
 static lb_status create_slots(lb_engine *e, lb_error *err)
