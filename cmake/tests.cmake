@@ -9,8 +9,11 @@
 
 set(tests ${PROJECT_SOURCE_DIR}/tests)
 
+# LB_QUICK_TESTS: only what looks at the command and the library from outside; no test programs to build.
 add_library(lb_testing INTERFACE)
-lb_require(lb_testing libcmocka-dev cmocka)
+if(NOT LB_QUICK_TESTS)
+    lb_require(lb_testing libcmocka-dev cmocka)
+endif()
 target_include_directories(lb_testing INTERFACE ${tests})
 target_link_libraries(lb_testing INTERFACE lb_cli lowbit_static lb_dependencies lb_options)
 
@@ -24,19 +27,28 @@ function(lb_add_test source label)
     set_tests_properties(${label}/${stem} PROPERTIES LABELS ${label} TIMEOUT 300)
 endfunction()
 
-file(GLOB unit_tests CONFIGURE_DEPENDS ${tests}/unit/test_*.c)
+# The programs that match, or none where only quick tests are wanted.
+function(lb_find_programs out pattern)
+    file(GLOB found CONFIGURE_DEPENDS ${pattern})
+    if(LB_QUICK_TESTS)
+        set(found)
+    endif()
+    set(${out} ${found} PARENT_SCOPE)
+endfunction()
+
+lb_find_programs(unit_tests ${tests}/unit/test_*.c)
 foreach(source IN LISTS unit_tests)
     lb_add_test(${source} unit)
 endforeach()
 
-file(GLOB kernel_tests CONFIGURE_DEPENDS ${tests}/kernels/check_*.c)
+lb_find_programs(kernel_tests ${tests}/kernels/check_*.c)
 foreach(source IN LISTS kernel_tests)
     lb_add_test(${source} kernels)
 endforeach()
 
 # AVX-512 and NEON code run on any machine through SIMDe's emulation, where that is installed.
 find_path(LB_SIMDE_INCLUDE simde/x86/avx512.h)
-file(GLOB simde_tests CONFIGURE_DEPENDS ${tests}/kernels/simde_*.c)
+lb_find_programs(simde_tests ${tests}/kernels/simde_*.c)
 if(LB_SIMDE_INCLUDE AND NOT LB_REF_ONLY)
     foreach(source IN LISTS simde_tests)
         lb_add_test(${source} kernels)
@@ -55,7 +67,7 @@ elseif(simde_tests)
 endif()
 
 # ---- Fuzz targets: libFuzzer programs, or a replay of the saved inputs ------------------------------
-file(GLOB fuzz_targets CONFIGURE_DEPENDS ${tests}/fuzz/fuzz_*.c)
+lb_find_programs(fuzz_targets ${tests}/fuzz/fuzz_*.c)
 foreach(source IN LISTS fuzz_targets)
     get_filename_component(program ${source} NAME_WE)
     string(REGEX REPLACE "^fuzz_" "" stem ${program})
@@ -137,7 +149,7 @@ if(CMAKE_CXX_COMPILER)
 endif()
 
 # ---- Benches: programs only, run by hand or by `make bench` -----------------------------------------
-file(GLOB benches CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*.c)
+lb_find_programs(benches ${PROJECT_SOURCE_DIR}/bench/*.c)
 foreach(source IN LISTS benches)
     get_filename_component(program ${source} NAME_WE)
     add_executable(${program} ${source})
