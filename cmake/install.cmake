@@ -41,3 +41,21 @@ install(FILES ${PROJECT_SOURCE_DIR}/README.md ${PROJECT_SOURCE_DIR}/CHANGELOG.md
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT command
     FILES_MATCHING PATTERN "*.md")
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/examples DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT development)
+
+# ---- Manuals and completion: printed by the command itself, which a cross build cannot run ---------------
+if(NOT CMAKE_CROSSCOMPILING OR CMAKE_CROSSCOMPILING_EMULATOR)
+    set(reference ${PROJECT_BINARY_DIR}/reference)
+    add_custom_command(OUTPUT ${reference}/man/lowbit.1
+        COMMAND ${CMAKE_COMMAND} "-DLOWBIT=${CMAKE_CROSSCOMPILING_EMULATOR};$<TARGET_FILE:lowbit>" -DOUTPUT=${reference}
+                -P ${PROJECT_SOURCE_DIR}/cmake/reference.cmake
+        DEPENDS lowbit ${PROJECT_SOURCE_DIR}/cmake/reference.cmake VERBATIM
+        COMMENT "Manual pages and shell completion")
+    add_custom_target(lb_reference ALL DEPENDS ${reference}/man/lowbit.1)
+    if(LB_PYTHON) # whose build makes the shared library alone
+        set_target_properties(lb_reference PROPERTIES EXCLUDE_FROM_ALL ON)
+    endif()
+    install(DIRECTORY ${reference}/man/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT command)
+    install(DIRECTORY ${reference}/bash/ DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions COMPONENT command)
+    install(DIRECTORY ${reference}/zsh/ DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions COMPONENT command)
+    install(DIRECTORY ${reference}/fish/ DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d COMPONENT command)
+endif()

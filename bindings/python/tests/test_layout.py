@@ -76,10 +76,11 @@ def test_the_readmes_example_runs_as_it_is_written(folder: Path, tmp_path: Path)
     assert "bits per weight" in done.stdout and "perplexity" in done.stdout
 
 
-def test_types_are_checked() -> None:
+def test_types_are_checked(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     package = Path(lowbit.__file__).parent
     assert (package / "py.typed").exists()
-    done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--cache-dir", os.devnull, str(package)],
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--cache-dir", os.devnull, "-p", "lowbit"],
+                          cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "MYPYPATH": str(package.parent) if "site-packages" not in str(package) else ""})  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
