@@ -40,6 +40,10 @@ if command -v readelf >/dev/null && ! cmp -s "$work/mapped_versions" "$work/expo
 fi
 readelf -d "$library" | grep -qF 'soname: [liblowbit.so.0]' || bad 'the soname is not liblowbit.so.0'
 
+# Debian's list, where the version that brought a name is the package's.
+sed -nE 's/^ (lb_[a-z0-9_]+)@(LOWBIT_[0-9.]+) .*/\1@@\2/p' debian/liblowbit0.symbols | sort |
+    cmp -s - "$work/mapped_versions" || bad 'debian/liblowbit0.symbols and src/lowbit.map list different names'
+
 # A list's beginning is the other lists' measure: the map is sorted, so that two changes rarely meet in one line.
 grep '^    lb_' src/lowbit.map | sort -c 2>/dev/null || bad 'src/lowbit.map is not sorted'
 
