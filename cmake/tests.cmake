@@ -4,12 +4,16 @@
 #   ctest -L kernels   SIMD against the portable twins     tests/kernels/{check,simde}_*.c
 #   ctest -L fuzz      the fuzz targets over saved inputs  tests/fuzz/fuzz_*.c
 #   ctest -L cli       the command, from outside           tests/cli/*.sh
+#   ctest -L library   what is installed, by programs of its own   tests/library/*.sh
 #   ctest -L house     the rules of the source             tools/house.sh
 
 set(tests ${PROJECT_SOURCE_DIR}/tests)
 
+# LB_QUICK_TESTS: only what looks at the command and the library from outside; no test programs to build.
 add_library(lb_testing INTERFACE)
-lb_require(lb_testing libcmocka-dev cmocka)
+if(NOT LB_QUICK_TESTS)
+    lb_require(lb_testing libcmocka-dev cmocka)
+endif()
 target_include_directories(lb_testing INTERFACE ${tests})
 target_link_libraries(lb_testing INTERFACE lb_cli lowbit_static lb_dependencies lb_options)
 
@@ -23,19 +27,28 @@ function(lb_add_test source label)
     set_tests_properties(${label}/${stem} PROPERTIES LABELS ${label} TIMEOUT 300)
 endfunction()
 
-file(GLOB unit_tests CONFIGURE_DEPENDS ${tests}/unit/test_*.c)
+# The programs that match, or none where only quick tests are wanted.
+function(lb_find_programs out pattern)
+    file(GLOB found CONFIGURE_DEPENDS ${pattern})
+    if(LB_QUICK_TESTS)
+        set(found)
+    endif()
+    set(${out} ${found} PARENT_SCOPE)
+endfunction()
+
+lb_find_programs(unit_tests ${tests}/unit/test_*.c)
 foreach(source IN LISTS unit_tests)
     lb_add_test(${source} unit)
 endforeach()
 
-file(GLOB kernel_tests CONFIGURE_DEPENDS ${tests}/kernels/check_*.c)
+lb_find_programs(kernel_tests ${tests}/kernels/check_*.c)
 foreach(source IN LISTS kernel_tests)
     lb_add_test(${source} kernels)
 endforeach()
 
 # AVX-512 and NEON code run on any machine through SIMDe's emulation, where that is installed.
 find_path(LB_SIMDE_INCLUDE simde/x86/avx512.h)
-file(GLOB simde_tests CONFIGURE_DEPENDS ${tests}/kernels/simde_*.c)
+lb_find_programs(simde_tests ${tests}/kernels/simde_*.c)
 if(LB_SIMDE_INCLUDE AND NOT LB_REF_ONLY)
     foreach(source IN LISTS simde_tests)
         lb_add_test(${source} kernels)
@@ -54,7 +67,7 @@ elseif(simde_tests)
 endif()
 
 # ---- Fuzz targets: libFuzzer programs, or a replay of the saved inputs ------------------------------
-file(GLOB fuzz_targets CONFIGURE_DEPENDS ${tests}/fuzz/fuzz_*.c)
+lb_find_programs(fuzz_targets ${tests}/fuzz/fuzz_*.c)
 foreach(source IN LISTS fuzz_targets)
     get_filename_component(program ${source} NAME_WE)
     string(REGEX REPLACE "^fuzz_" "" stem ${program})
@@ -88,6 +101,15 @@ foreach(source IN LISTS cli_tests)
     add_test(NAME cli/${stem} COMMAND bash ${source} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
     set_tests_properties(cli/${stem} PROPERTIES LABELS cli TIMEOUT 600
         ENVIRONMENT "LOWBIT=$<TARGET_FILE:lowbit>;LB_BUILD=${PROJECT_BINARY_DIR}")
+endforeach()
+
+# ---- What is installed, from outside ----------------------------------------------------------------
+file(GLOB library_tests CONFIGURE_DEPENDS ${tests}/library/*.sh)
+foreach(source IN LISTS library_tests)
+    get_filename_component(stem ${source} NAME_WE)
+    add_test(NAME library/${stem} COMMAND bash ${source} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(library/${stem} PROPERTIES LABELS library TIMEOUT 600
+        ENVIRONMENT "LOWBIT=$<TARGET_FILE:lowbit>;LB_BUILD=${PROJECT_BINARY_DIR};CC=${CMAKE_C_COMPILER}")
 endforeach()
 
 # ---- The rules of the source; a sanitizer's build has symbols of its own, so those are not looked at ---
@@ -135,7 +157,7 @@ foreach(source IN LISTS tool_programs)
 endforeach()
 
 # ---- Benches: programs only, run by hand or by `make bench` -----------------------------------------
-file(GLOB benches CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*.c)
+lb_find_programs(benches ${PROJECT_SOURCE_DIR}/bench/*.c)
 foreach(source IN LISTS benches)
     get_filename_component(program ${source} NAME_WE)
     add_executable(${program} ${source})

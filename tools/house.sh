@@ -26,9 +26,9 @@ files() { # files GLOB...
     fi
 }
 files 'include/*.h' 'src/*.c' 'src/*.h' 'src/*.def' >"$work/library"
-files 'tests/*.c' 'tests/*.h' 'bench/*.c' 'bench/*.h' >"$work/around"
+files 'tests/*.c' 'tests/*.h' 'bench/*.c' 'bench/*.h' 'examples/*.c' >"$work/around"
 cat "$work/library" "$work/around" >"$work/c"
-files 'tools/*.sh' 'tests/*.sh' 'cmake/*.cmake' CMakeLists.txt Makefile >"$work/scripts"
+files 'tools/*.sh' 'tests/*.sh' 'cmake/*.cmake' 'cmake/*.cmake.in' 'examples/CMakeLists.txt' CMakeLists.txt Makefile >"$work/scripts"
 files '*.md' >"$work/prose"
 
 # Code without comments and string contents, each line as "file:line:code".
@@ -149,7 +149,7 @@ if [ -n "$build" ]; then
         sed -E 's/ *[(;]$//' | sort -u >"$work/mentioned"
     cat include/lowbit/*.h | tr '\n' ' ' | grep -oE 'LB_API[^;(]*' | grep -oE 'lb_[a-z0-9_]+ *$' | tr -d ' ' |
         sort -u >"$work/declared"
-    nm -D --defined-only "$build/liblowbit.so" | awk '$2 ~ /[TDBRVW]/ { print $3 }' | sort -u >"$work/exported"
+    nm -D --defined-only --without-symbol-versions "$build/liblowbit.so" | awk '$2 ~ /[TDBRVW]/ { print $3 }' | sort -u >"$work/exported"
     while read -r symbol; do
         echo "$symbol: exported, but no header in include/lowbit declares it" >>"$breaches"
     done < <(comm -13 "$work/mentioned" "$work/exported")

@@ -35,7 +35,8 @@ typedef struct lb_engine_options {
     double draft_confidence;
 } lb_engine_options;
 
-LB_API void lb_engine_options_init(lb_engine_options *options);
+LB_API void lb_engine_options_init_sized(lb_engine_options *options, size_t size);
+#define lb_engine_options_init(options) lb_engine_options_init_sized((options), sizeof *(options))
 
 /* Loads a Hugging Face folder, a lowbit folder or a GGUF file, with its tokenizer. A tokenizer that has
  * ids beyond the model's embedding is refused. The caller closes it, which abandons the tasks that are left. */
@@ -51,6 +52,11 @@ LB_API size_t lb_engine_busy(const lb_engine *engine);
 
 /* Whether ids [count] and max_tokens more (0: at least one) fit: LB_OK, or LB_EINVAL with the sentence. */
 LB_API lb_status lb_engine_check(const lb_engine *engine, size_t count, size_t max_tokens, lb_error *err);
+
+/* lb_generator_logits and lb_generator_vocab of an engine; LB_EEXIST where no sequence is free. */
+LB_API lb_status lb_engine_logits(lb_engine *engine, const uint32_t *ids, size_t count, size_t first,
+                                  const lb_progress *progress, float *logits, lb_error *err);
+LB_API size_t lb_engine_vocab(const lb_engine *engine);
 
 /* One answer under way. */
 typedef struct lb_task lb_task;

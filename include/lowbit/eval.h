@@ -35,6 +35,7 @@ typedef struct lb_cast {
     const char *transform; /* "none", "hadamard" (rotations of the format's group), "hadamard-N",
                             * "hadamard-full": applied to weights and inputs before they are rounded */
     const char *fit; /* "range" (the default: each group's extremes) or "search" (least squared error) */
+    const void *reserved[4]; /* NULL */
 } lb_cast;
 
 typedef struct lb_eval_options {
@@ -52,7 +53,8 @@ typedef struct lb_eval_options {
     lb_progress progress;
 } lb_eval_options;
 
-LB_API void lb_eval_options_init(lb_eval_options *options);
+LB_API void lb_eval_options_init_sized(lb_eval_options *options, size_t size);
+#define lb_eval_options_init(options) lb_eval_options_init_sized((options), sizeof *(options))
 
 typedef struct lb_score {
     double nll_mean; /* nats */
@@ -72,6 +74,7 @@ typedef struct lb_eval_result {
     double top1_agreement, top1_stderr; /* per cent */
     double seconds;
     size_t peak_rss_bytes;
+    size_t reserved[8]; /* 0 */
 } lb_eval_result;
 
 LB_API lb_status lb_evaluate(const lb_eval_options *options, lb_eval_result *result, lb_error *err);

@@ -35,9 +35,11 @@ typedef struct lb_export_result {
     size_t tensors;
     uint64_t bytes; /* of all files written */
     char types[200]; /* "35 x Q4_0, 1 x F16, 11 x F32" */
+    size_t reserved[8]; /* 0 */
 } lb_export_result;
 
-LB_API void lb_export_options_init(lb_export_options *options);
+LB_API void lb_export_options_init_sized(lb_export_options *options, size_t size);
+#define lb_export_options_init(options) lb_export_options_init_sized((options), sizeof *(options))
 LB_API lb_status lb_export(const lb_export_options *options, lb_export_result *result, lb_error *err);
 
 /* "gguf|gptq|...": what `kind` may be. */

@@ -46,7 +46,8 @@ typedef struct lb_generator_options {
 
 enum { LB_GENERATE_MOST_DRAFT = 16 };
 
-LB_API void lb_generator_options_init(lb_generator_options *options);
+LB_API void lb_generator_options_init_sized(lb_generator_options *options, size_t size);
+#define lb_generator_options_init(options) lb_generator_options_init_sized((options), sizeof *(options))
 
 /* Loads a Hugging Face folder, a lowbit folder or a GGUF file, with its tokenizer. A tokenizer that has
  * ids beyond the model's embedding is refused. The caller closes it. */
@@ -57,6 +58,15 @@ LB_API void lb_generator_close(lb_generator *generator);
 /* The model's own tokenizer: valid as long as the generator. */
 LB_API const lb_tokenizer *lb_generator_tokenizer(const lb_generator *generator);
 LB_API size_t lb_generator_context(const lb_generator *generator);
+
+/* Logits [count - first, vocab] after ids[first], ..., ids[count - 1], each a prediction of the next token, as
+ * generation sees them: not normalized, computed anew whatever was asked before, the same bits at any number of
+ * threads. LB_EINVAL where ids are none, too many for the context or not of the model, or first is not below count.
+ * progress may be NULL. */
+LB_API lb_status lb_generator_logits(lb_generator *generator, const uint32_t *ids, size_t count, size_t first,
+                                     const lb_progress *progress, float *logits, lb_error *err);
+/* Logits in a row: ids are below this. A tokenizer may have fewer. */
+LB_API size_t lb_generator_vocab(const lb_generator *generator);
 
 /* Gets the next piece of the answer: whole UTF-8 characters, length > 0, valid during the call. A
  * non-zero return ends the generation with LB_STOP_CALLER. */
@@ -100,7 +110,8 @@ typedef struct lb_generate_options {
     bool no_draft; /* leave the draft's model aside */
 } lb_generate_options;
 
-LB_API void lb_generate_options_init(lb_generate_options *options);
+LB_API void lb_generate_options_init_sized(lb_generate_options *options, size_t size);
+#define lb_generate_options_init(options) lb_generate_options_init_sized((options), sizeof *(options))
 
 typedef enum lb_stop {
     LB_STOP_LENGTH = 0, /* max_tokens were generated */
@@ -118,6 +129,7 @@ typedef struct lb_generate_result {
     lb_stop stop;
     size_t drafted_tokens, accepted_tokens; /* what the draft proposed, and what of it was taken */
     size_t passes; /* of the model over its weights, after the prompt's */
+    size_t reserved[8]; /* 0 */
 } lb_generate_result;
 
 /* Continues ids [count]. What the prompt has in common with the tokens of the call before is not

@@ -5,6 +5,8 @@
 
 #include "lowbit/engine.h"
 #include "lowbit/eval.h"
+#include "lowbit/export.h"
+#include "lowbit/formats.h"
 #include "lowbit/generate.h"
 #include "lowbit/quantize.h"
 #include "lowbit/serve.h"

@@ -82,7 +82,8 @@ typedef struct lb_quantize_options {
 } lb_quantize_options;
 
 /* int4-g128 by GPTQ with the scale search and 128 windows of 512 tokens. */
-LB_API void lb_quantize_options_init(lb_quantize_options *options);
+LB_API void lb_quantize_options_init_sized(lb_quantize_options *options, size_t size);
+#define lb_quantize_options_init(options) lb_quantize_options_init_sized((options), sizeof *(options))
 
 typedef struct lb_quantize_layer {
     char name[128];
@@ -90,6 +91,7 @@ typedef struct lb_quantize_layer {
     double bits_per_weight;
     double relative_error; /* output energy of the rounding error over the layer's own, on calibration
                             * inputs; of the weights alone where there is no calibration; NaN in a dry run */
+    size_t reserved[4]; /* 0 */
 } lb_quantize_layer;
 
 typedef struct lb_quantize_candidate {
@@ -125,6 +127,7 @@ typedef struct lb_quantize_result {
     size_t memory_bytes; /* estimate made beforehand, without the mapped model */
     size_t disk_free_bytes;
     size_t peak_rss_bytes;
+    size_t reserved[8]; /* 0 */
 } lb_quantize_result;
 
 /* Runs the job. LB_ECANCELED when the progress callback asks to stop: what is finished is kept in

@@ -30,7 +30,8 @@ typedef struct lb_serve_options {
     const char *kv; /* as in lb_engine_options */
 } lb_serve_options;
 
-LB_API void lb_serve_options_init(lb_serve_options *options);
+LB_API void lb_serve_options_init_sized(lb_serve_options *options, size_t size);
+#define lb_serve_options_init(options) lb_serve_options_init_sized((options), sizeof *(options))
 
 /* Serves until options->progress says that it is enough, which is LB_OK; before that, while loading, LB_ECANCELED. */
 LB_API lb_status lb_serve(const char *model_path, const lb_serve_options *options, lb_error *err);

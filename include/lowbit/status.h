@@ -5,6 +5,15 @@
  * A fallible function returns lb_status and takes `lb_error *err` as its last argument (NULL is
  * allowed). On failure *err holds one sentence: what failed, where, what was found, what was wanted.
  * On success *err is left alone. Outputs are unchanged on failure unless a function says otherwise.
+ *
+ * What callers compiled against one version may count on with a later one of the same SONAME: options structs begin
+ * with their size, and grow (lb_NAME_options_init hands lb_NAME_options_init_sized the size that the caller was
+ * compiled with); other structs that the caller makes room for end in reserved room, which the library leaves zero
+ * until it means something; all others stay as they are (docs/library.md). Strings are UTF-8, paths as the system has
+ * them; strings and arrays that are given need to live during the call only, unless a function says otherwise.
+ *
+ * Any function may be called from any number of threads at once, each with objects of its own; an object that is
+ * reached through a const pointer may be shared. Callbacks come on the thread of the call unless said otherwise.
  */
 #ifndef LOWBIT_STATUS_H
 #define LOWBIT_STATUS_H

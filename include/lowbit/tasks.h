@@ -19,14 +19,15 @@
 extern "C" {
 #endif
 
-typedef struct lb_task {
+typedef struct lb_task_spec {
     const char *
         name; /* "piqa", "arc-easy", "arc-challenge", "hellaswag", "winogrande", "openbookqa", "boolq", "mmlu",
                        * "lambada", "choice" */
     const char *data; /* a file of a JSON object per line */
     const char
         *examples; /* the same, for `shots`; NULL: the first lines of `data`, which are not scored then */
-} lb_task;
+    const void *reserved[4]; /* NULL */
+} lb_task_spec;
 
 enum { LB_TASK_MAX_CHOICES = 16 };
 
@@ -43,7 +44,7 @@ typedef void (*lb_task_scores_fn)(void *user, size_t task, const lb_task_scores 
 typedef struct lb_tasks_options {
     size_t struct_size;
     const char *model;
-    const lb_task *tasks;
+    const lb_task_spec *tasks;
     size_t task_count;
     size_t limit; /* items of a task; 0: all */
     size_t shots; /* examples before each question */
@@ -54,7 +55,8 @@ typedef struct lb_tasks_options {
     void *on_item_user;
 } lb_tasks_options;
 
-LB_API void lb_tasks_options_init(lb_tasks_options *options);
+LB_API void lb_tasks_options_init_sized(lb_tasks_options *options, size_t size);
+#define lb_tasks_options_init(options) lb_tasks_options_init_sized((options), sizeof *(options))
 
 typedef struct lb_task_result {
     size_t items;
@@ -62,6 +64,7 @@ typedef struct lb_task_result {
     double acc_norm, acc_norm_stderr; /* NaN where the harness has none */
     double perplexity, perplexity_stderr; /* of last words, per word; NaN for choices */
     double seconds;
+    size_t reserved[8]; /* 0 */
 } lb_task_result;
 
 /* results [task_count]. All files are read before the first is scored. */

@@ -86,7 +86,8 @@ typedef struct lb_train_options {
     void *on_row_user;
 } lb_train_options;
 
-LB_API void lb_train_options_init(lb_train_options *options);
+LB_API void lb_train_options_init_sized(lb_train_options *options, size_t size);
+#define lb_train_options_init(options) lb_train_options_init_sized((options), sizeof *(options))
 
 typedef struct lb_train_result {
     uint64_t step, tokens;
@@ -95,6 +96,7 @@ typedef struct lb_train_result {
     double seconds;
     size_t peak_rss_bytes;
     char checkpoint[64]; /* the last one's name in the run's folder */
+    size_t reserved[8]; /* 0 */
 } lb_train_result;
 
 /* LB_ECANCELED where the progress callback asked to stop: the run can then be resumed. */
@@ -124,7 +126,8 @@ typedef struct lb_average_options {
     lb_progress progress;
 } lb_average_options;
 
-LB_API void lb_average_options_init(lb_average_options *options);
+LB_API void lb_average_options_init_sized(lb_average_options *options, size_t size);
+#define lb_average_options_init(options) lb_average_options_init_sized((options), sizeof *(options))
 
 /* *count is how many checkpoints the mean is of (may be NULL). */
 LB_API lb_status lb_average(const lb_average_options *options, size_t *count, lb_error *err);

@@ -3,6 +3,14 @@
 
 #include <string.h>
 
+void lb_options_fill(void *given, size_t given_bytes, const void *defaults, size_t known_bytes)
+{
+    memset(given, 0, given_bytes);
+    memcpy(given, defaults, given_bytes < known_bytes ? given_bytes : known_bytes);
+    if (given_bytes >= sizeof given_bytes)
+        memcpy(given, &given_bytes, sizeof given_bytes);
+}
+
 lb_status lb_options_adopt(void *known, size_t known_bytes, const void *given, const char *name,
                            lb_error *err)
 {

@@ -279,9 +279,25 @@ bool lb_args_given(const lb_arg_spec *spec, const void *values, const char *name
     return option && row < LB_ARGS_MAX && ((const lb_common_args *)values)->given[row];
 }
 
+static struct {
+    lb_args_watch_fn fn;
+    void *user;
+} watcher;
+
+void lb_args_watch(lb_args_watch_fn watch, void *user)
+{
+    watcher.fn = watch;
+    watcher.user = user;
+}
+
 bool lb_args_parse(const lb_arg_spec *spec, int argc, char **argv, void *values, int *code)
 {
     lb_error err;
+    if (watcher.fn) {
+        watcher.fn(watcher.user, spec);
+        *code = LB_EXIT_DONE;
+        return false;
+    }
     if (lb_args_read(spec, argc, argv, getenv("LB_CPU"), values, &err) != LB_OK) {
         *code = lb_cli_misused(spec->command, err.msg);
         return false;
@@ -302,7 +318,7 @@ bool lb_args_parse(const lb_arg_spec *spec, int argc, char **argv, void *values,
 
 /* ---- -h ------------------------------------------------------------------------------------------ */
 
-static const char *value_name(const lb_arg *option)
+const char *lb_args_value_name(const lb_arg *option)
 {
     if (option->kind == LB_ARG_CHOICE)
         return option->choices;
@@ -320,7 +336,7 @@ static void help_row(const lb_arg *option, lb_text *out)
         lb_text_add_format(&left, "-%c, ", option->letter);
     lb_text_add_string(&left, option->name);
     if (option->kind != LB_ARG_FLAG && !is_operand(option))
-        lb_text_add_format(&left, " %s", value_name(option));
+        lb_text_add_format(&left, " %s", lb_args_value_name(option));
     if (left.data)
         lb_text_add_format(out, "%-*s", COLUMN, left.data);
     if (left.length >= COLUMN) /* the left side is too long to share its line */
@@ -335,16 +351,32 @@ static void help_row(const lb_arg *option, lb_text *out)
     lb_text_free(&left);
 }
 
-/* But for those of which the command has its own. */
+/* A flag that is found by its own name: no row before it has the same. */
+static bool counts(const lb_arg_spec *spec, const lb_arg *option)
+{
+    size_t row = 0;
+    return is_operand(option) || find_flag(spec, option->name, strlen(option->name), &row) == option;
+}
+
+const lb_arg *lb_args_row(const lb_arg_spec *spec, size_t index, lb_arg_rows which)
+{
+    const size_t bounds[] = {0, spec->count, rows_of(spec), rows_of(spec) + COMMON_COUNT};
+    const size_t begin = which == LB_ROWS_ALL ? 0 : bounds[which];
+    const size_t end = which == LB_ROWS_ALL ? bounds[3] : bounds[which + 1];
+    for (size_t i = begin, seen = 0; i < end; i++) {
+        const lb_arg *option = option_at(spec, i);
+        if (counts(spec, option) && seen++ == index)
+            return option;
+    }
+    return NULL;
+}
+
 static void help_shared(const lb_arg_spec *spec, lb_text *out)
 {
+    const lb_arg *option;
     lb_text_add_format(out, "\n%s:\n", spec->shared->title);
-    for (size_t i = 0; i < spec->shared->count; i++) {
-        const lb_arg *option = &spec->shared->options[i];
-        size_t row = 0;
-        if (find_flag(spec, option->name, strlen(option->name), &row) == option)
-            help_row(option, out);
-    }
+    for (size_t i = 0; (option = lb_args_row(spec, i, LB_ROWS_SHARED)) != NULL; i++)
+        help_row(option, out);
 }
 
 void lb_args_help(const lb_arg_spec *spec, lb_text *out)
@@ -356,9 +388,9 @@ void lb_args_help(const lb_arg_spec *spec, lb_text *out)
             lb_text_add_format(out, option->optional ? " [%s%s]" : " %s%s", option->name,
                                option->kind == LB_ARG_OPERANDS ? "..." : "");
         else if (option->required && option->letter)
-            lb_text_add_format(out, " -%c %s", option->letter, value_name(option));
+            lb_text_add_format(out, " -%c %s", option->letter, lb_args_value_name(option));
         else if (option->required)
-            lb_text_add_format(out, " %s %s", option->name, value_name(option));
+            lb_text_add_format(out, " %s %s", option->name, lb_args_value_name(option));
     }
     lb_text_add_format(out, " [flags]\n\n%s\n\n", spec->summary);
     for (size_t i = 0; i < spec->count; i++)

@@ -124,4 +124,16 @@ lb_status lb_args_read(const lb_arg_spec *spec, int argc, char **argv, const cha
 /* The text of -h. */
 void lb_args_help(const lb_arg_spec *spec, lb_text *out);
 
+/* What a command takes, row by row, for other texts than that of -h: NULL past the end. Shared rows of which the
+ * command has its own are left out. */
+typedef enum lb_arg_rows { LB_ROWS_OWN, LB_ROWS_SHARED, LB_ROWS_COMMON, LB_ROWS_ALL } lb_arg_rows;
+const lb_arg *lb_args_row(const lb_arg_spec *spec, size_t index, lb_arg_rows which);
+
+/* What help calls a value: "FILE", "N", "a|b". */
+const char *lb_args_value_name(const lb_arg *option);
+
+/* From now on lb_args_parse only shows what it was given, and has the command return at once. NULL: no more. */
+typedef void (*lb_args_watch_fn)(void *user, const lb_arg_spec *spec);
+void lb_args_watch(lb_args_watch_fn watch, void *user);
+
 #endif

@@ -81,7 +81,7 @@ int cmd_eval(int argc, char **argv)
     o.protocol = strcmp(args.protocol, "half") == 0 ? LB_PROTOCOL_HALF : LB_PROTOCOL_FULL;
     o.ctx = args.ctx;
     o.tokens = args.tokens;
-    o.cast = (lb_cast){args.weights, args.act, args.transform, args.fit};
+    o.cast = (lb_cast){.weights = args.weights, .act = args.act, .transform = args.transform, .fit = args.fit};
     o.seed = args.common.seed;
     o.cpu = args.common.cpu;
     o.progress = lb_cli_progress_begin(&bar, args.common.quiet);

@@ -58,13 +58,13 @@ static const lb_arg_spec spec = {
 
 /* Everything that was scored. */
 typedef struct findings {
-    lb_task tasks[LB_ARG_LIST_MAX];
+    lb_task_spec tasks[LB_ARG_LIST_MAX];
     bool generates[LB_ARG_LIST_MAX];
     lb_task_result scored[LB_ARG_LIST_MAX];
     lb_generated_result generated[LB_ARG_LIST_MAX];
     size_t count;
     lb_text items; /* --items */
-    const lb_task *scoring[LB_ARG_LIST_MAX]; /* what lb_tasks_run was given */
+    const lb_task_spec *scoring[LB_ARG_LIST_MAX]; /* what lb_tasks_run was given */
 } findings;
 
 static lb_status list_tasks(const tasks_args *args, findings *f, lb_error *err)
@@ -83,7 +83,7 @@ static lb_status list_tasks(const tasks_args *args, findings *f, lb_error *err)
     f->count = args->tasks.count;
     for (size_t i = 0; i < f->count; i++) {
         const lb_task_kind *kind;
-        f->tasks[i] = (lb_task){.name = args->tasks.items[i],
+        f->tasks[i] = (lb_task_spec){.name = args->tasks.items[i],
                                 .data = args->data.items[i],
                                 .examples = args->examples.count ? args->examples.items[i] : NULL};
         LB_TRY(lb_task_find(f->tasks[i].name, &kind, err));
@@ -109,7 +109,7 @@ static void add_item(void *user, size_t task, const lb_task_scores *s)
 /* Those that are scored by likelihood, all with one opening of the model. */
 static lb_status run_scored(const tasks_args *args, findings *f, const lb_progress *progress, lb_error *err)
 {
-    lb_task tasks[LB_ARG_LIST_MAX];
+    lb_task_spec tasks[LB_ARG_LIST_MAX];
     lb_task_result results[LB_ARG_LIST_MAX];
     size_t count = 0;
     lb_tasks_options o;

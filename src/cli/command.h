@@ -3,6 +3,8 @@
 #ifndef LB_CLI_COMMAND_H
 #define LB_CLI_COMMAND_H
 
+#include <stddef.h>
+
 /* What a command returns; the process exits with it. */
 enum { LB_EXIT_DONE = 0, LB_EXIT_FAILED = 1, LB_EXIT_USAGE = 2, LB_EXIT_INTERRUPTED = 130 };
 
@@ -18,6 +20,8 @@ int cmd_eval(int argc, char **argv);
 int cmd_export(int argc, char **argv);
 int cmd_formats(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
+/* Not a command for people: what the build makes manuals and completion with (reference.h). */
+int cmd_reference(int argc, char **argv, const lb_command *commands, size_t count);
 int cmd_quantize(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
 int cmd_robustness(int argc, char **argv);

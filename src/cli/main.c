@@ -88,6 +88,8 @@ static int dispatch(int argc, char **argv)
         puts("lowbit " LB_VERSION);
         return LB_EXIT_DONE;
     }
+    if (strcmp(name, "reference") == 0)
+        return cmd_reference(argc - 1, argv + 1, commands, COMMAND_COUNT);
     const lb_command *row = find_command(name);
     return row ? row->run(argc - 1, argv + 1) : unknown_command(name);
 }

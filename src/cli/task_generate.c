@@ -78,7 +78,7 @@ static double share_error(double share, size_t n)
     return n > 1 ? sqrt(share * (1.0 - share) / (double)(n - 1)) : 0.0;
 }
 
-lb_status lb_task_generate(const char *model, const char *cpu, const lb_task *task, size_t limit,
+lb_status lb_task_generate(const char *model, const char *cpu, const lb_task_spec *task, size_t limit,
                            size_t shots, size_t most, const lb_progress *progress, lb_generated_result *out,
                            lb_error *err)
 {

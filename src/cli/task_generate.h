@@ -13,7 +13,7 @@ typedef struct lb_generated_result {
 } lb_generated_result;
 
 /* Greedy, until the next "Question:", an end token, or `most` tokens. limit, shots: as lb_tasks_options has them. */
-lb_status lb_task_generate(const char *model, const char *cpu, const lb_task *task, size_t limit,
+lb_status lb_task_generate(const char *model, const char *cpu, const lb_task_spec *task, size_t limit,
                            size_t shots, size_t most, const lb_progress *progress, lb_generated_result *out,
                            lb_error *err);
 

@@ -25,9 +25,10 @@ enum {
     TOP = 25 /* tokens of the paper's divergence */
 };
 
-void lb_eval_options_init(lb_eval_options *options)
+void lb_eval_options_init_sized(lb_eval_options *options, size_t size)
 {
-    *options = (lb_eval_options){.struct_size = sizeof *options, .seed = 42};
+    const lb_eval_options defaults = {.struct_size = sizeof defaults, .seed = 42};
+    lb_options_fill(options, size, &defaults, sizeof defaults);
 }
 
 /* One way of running a model, and what it predicts. */

@@ -571,7 +571,7 @@ lb_status lb_task_read(const lb_task_kind *kind, const char *path, size_t limit,
     return st;
 }
 
-lb_status lb_task_set_read(const lb_task *task, size_t limit, size_t shots, lb_task_set *out, lb_error *err)
+lb_status lb_task_set_read(const lb_task_spec *task, size_t limit, size_t shots, lb_task_set *out, lb_error *err)
 {
     *out = (lb_task_set){.first = task->examples ? 0 : shots, .shots = shots};
     LB_TRY(lb_task_find(task->name, &out->kind, err));

@@ -60,7 +60,7 @@ typedef struct lb_task_set {
 } lb_task_set;
 
 /* At most `limit` questions (0: all). LB_EINVAL where nothing is left to ask. To be freed whatever is returned. */
-lb_status lb_task_set_read(const lb_task *task, size_t limit, size_t shots, lb_task_set *out, lb_error *err);
+lb_status lb_task_set_read(const lb_task_spec *task, size_t limit, size_t shots, lb_task_set *out, lb_error *err);
 void lb_task_set_free(lb_task_set *set);
 
 /* What stands before the item's own question: the kind's heading, and the first examples of its group, each with its

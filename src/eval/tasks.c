@@ -26,14 +26,15 @@ typedef struct tasks {
     lb_forward forward;
 } tasks;
 
-void lb_tasks_options_init(lb_tasks_options *options)
+void lb_tasks_options_init_sized(lb_tasks_options *options, size_t size)
 {
-    *options = (lb_tasks_options){.struct_size = sizeof *options};
+    const lb_tasks_options defaults = {.struct_size = sizeof defaults};
+    lb_options_fill(options, size, &defaults, sizeof defaults);
 }
 
 /* ---- Files --------------------------------------------------------------------------------------------------- */
 
-static lb_status read_task(const lb_tasks_options *o, const lb_task *task, job *j, lb_error *err)
+static lb_status read_task(const lb_tasks_options *o, const lb_task_spec *task, job *j, lb_error *err)
 {
     LB_TRY(lb_task_set_read(task, o->limit, o->shots, &j->set, err));
     if (j->set.kind->scoring == LB_TASK_GENERATE)

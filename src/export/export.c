@@ -36,9 +36,10 @@ const char *lb_export_kinds(void)
     return "gguf|safetensors|gptq|awq|auto-round|compressed-tensors";
 }
 
-void lb_export_options_init(lb_export_options *options)
+void lb_export_options_init_sized(lb_export_options *options, size_t size)
 {
-    *options = (lb_export_options){.struct_size = sizeof *options};
+    const lb_export_options defaults = {.struct_size = sizeof defaults};
+    lb_options_fill(options, size, &defaults, sizeof defaults);
 }
 
 /* A rotation of inputs, or their order, is part of what the stored codes mean. */

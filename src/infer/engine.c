@@ -31,9 +31,10 @@ struct lb_engine {
     uint64_t tasks; /* begun so far */
 };
 
-void lb_engine_options_init(lb_engine_options *options)
+void lb_engine_options_init_sized(lb_engine_options *options, size_t size)
 {
-    *options = (lb_engine_options){.struct_size = sizeof *options, .sequences = 1, .draft_confidence = 0.4};
+    const lb_engine_options defaults = {.struct_size = sizeof defaults, .sequences = 1, .draft_confidence = 0.4};
+    lb_options_fill(options, size, &defaults, sizeof defaults);
 }
 
 static lb_status create_slots(lb_engine *e, lb_kv_type kv, lb_error *err)
@@ -133,6 +134,11 @@ const lb_tokenizer *lb_engine_tokenizer(const lb_engine *engine)
 size_t lb_engine_context(const lb_engine *engine)
 {
     return engine->context;
+}
+
+size_t lb_engine_vocab(const lb_engine *engine)
+{
+    return engine->model.config.vocab;
 }
 
 size_t lb_engine_busy(const lb_engine *engine)
@@ -243,6 +249,23 @@ lb_status lb_engine_begin(lb_engine *e, const uint32_t *ids, size_t count, const
     e->busy++;
     *out = task;
     return LB_OK;
+}
+
+lb_status lb_engine_logits(lb_engine *e, const uint32_t *ids, size_t count, size_t first,
+                           const lb_progress *progress, float *logits, lb_error *err)
+{
+    LB_TRY(lb_engine_check(e, count, 1, err));
+    if (first >= count)
+        return lb_fail(err, LB_EINVAL, "logits from token %zu on were asked for, of %zu", first, count);
+    slot *s = choose_slot(e, ids, count);
+    if (!s)
+        return lb_fail(err, LB_EEXIST, "all %zu sequences are busy", e->count);
+    s->used = ++e->tasks;
+    s->sequence->past = 0;
+    memcpy(s->ids, ids, count * sizeof *ids);
+    if (first > 0)
+        LB_TRY(lb_runner_feed(e->runner, s->sequence, ids, first, progress, NULL, err));
+    return lb_runner_feed_all(e->runner, s->sequence, ids + first, count - first, progress, logits, err);
 }
 
 static void release(lb_engine *e, slot *s)

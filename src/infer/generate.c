@@ -10,22 +10,24 @@ struct lb_generator {
     lb_engine *engine;
 };
 
-void lb_generator_options_init(lb_generator_options *options)
+void lb_generator_options_init_sized(lb_generator_options *options, size_t size)
 {
-    *options = (lb_generator_options){.struct_size = sizeof *options, .draft_confidence = 0.4};
+    const lb_generator_options defaults = {.struct_size = sizeof defaults, .draft_confidence = 0.4};
+    lb_options_fill(options, size, &defaults, sizeof defaults);
 }
 
-void lb_generate_options_init(lb_generate_options *options)
+void lb_generate_options_init_sized(lb_generate_options *options, size_t size)
 {
-    *options = (lb_generate_options){.struct_size = sizeof *options,
-                                     .max_tokens = 128,
-                                     .temperature = 0.8,
-                                     .top_k = 40,
-                                     .top_p = 0.95,
-                                     .min_p = 0.05,
-                                     .repeat_penalty = 1.0,
-                                     .repeat_window = 64,
-                                     .seed = 42};
+    const lb_generate_options defaults = {.struct_size = sizeof defaults,
+                                          .max_tokens = 128,
+                                          .temperature = 0.8,
+                                          .top_k = 40,
+                                          .top_p = 0.95,
+                                          .min_p = 0.05,
+                                          .repeat_penalty = 1.0,
+                                          .repeat_window = 64,
+                                          .seed = 42};
+    lb_options_fill(options, size, &defaults, sizeof defaults);
 }
 
 lb_status lb_generator_open(const char *path, const lb_generator_options *options, lb_generator **out,
@@ -70,6 +72,17 @@ const lb_tokenizer *lb_generator_tokenizer(const lb_generator *generator)
 size_t lb_generator_context(const lb_generator *generator)
 {
     return lb_engine_context(generator->engine);
+}
+
+size_t lb_generator_vocab(const lb_generator *generator)
+{
+    return lb_engine_vocab(generator->engine);
+}
+
+lb_status lb_generator_logits(lb_generator *g, const uint32_t *ids, size_t count, size_t first,
+                              const lb_progress *progress, float *logits, lb_error *err)
+{
+    return lb_engine_logits(g->engine, ids, count, first, progress, logits, err);
 }
 
 /* One call of lb_generate. The caller's callbacks get the caller's own `user`. */

@@ -246,14 +246,20 @@ static lb_status feed_chunk(lb_runner *r, lb_sequence *s, const uint32_t *ids, s
     return LB_OK;
 }
 
-lb_status lb_runner_feed(lb_runner *r, lb_sequence *s, const uint32_t *ids, size_t n,
-                         const lb_progress *progress, float **logits, lb_error *err)
+static lb_status check_room(const lb_sequence *s, size_t n, lb_error *err)
 {
-    size_t last = 0;
     assert(n > 0);
     if (n > s->context - s->past)
         return lb_fail(err, LB_EINVAL, "%zu more tokens do not fit: the context holds %zu and %zu are taken",
                        n, s->context, s->past);
+    return LB_OK;
+}
+
+lb_status lb_runner_feed(lb_runner *r, lb_sequence *s, const uint32_t *ids, size_t n,
+                         const lb_progress *progress, float **logits, lb_error *err)
+{
+    size_t last = 0;
+    LB_TRY(check_room(s, n, err));
     for (size_t done = 0; done < n; done += last) {
         last = smaller(n - done, r->chunk);
         LB_TRY(feed_chunk(r, s, ids + done, last, err));
@@ -267,6 +273,25 @@ lb_status lb_runner_feed(lb_runner *r, lb_sequence *s, const uint32_t *ids, size
                                r->scratch, r->ws.vectors, r->logits);
     NOTE(head);
     *logits = r->logits;
+    return LB_OK;
+}
+
+lb_status lb_runner_feed_all(lb_runner *r, lb_sequence *s, const uint32_t *ids, size_t n,
+                             const lb_progress *progress, float *logits, lb_error *err)
+{
+    const size_t hidden = r->model->config.hidden, vocab = r->model->config.vocab;
+    const size_t together = smaller(r->most, LB_DECODE_TOKENS);
+    size_t last = 0;
+    LB_TRY(check_room(s, n, err));
+    for (size_t done = 0; done < n; done += last) {
+        last = smaller(n - done, r->chunk);
+        LB_TRY(feed_chunk(r, s, ids + done, last, err));
+        for (size_t at = 0; at < last; at += together)
+            lb_embedding_logits_decode(r->kernels, &r->model->ends, r->x + at * hidden,
+                                       smaller(together, last - at), r->scratch, r->ws.vectors,
+                                       logits + (done + at) * vocab);
+        LB_TRY(lb_progress_tell(progress, "prompt", done + last, n, err));
+    }
     return LB_OK;
 }
 

@@ -32,6 +32,10 @@ size_t lb_runner_chunk(const lb_runner *runner);
 lb_status lb_runner_feed(lb_runner *runner, lb_sequence *sequence, const uint32_t *ids, size_t n,
                          const lb_progress *progress, float **logits, lb_error *err);
 
+/* The same, with the logits after each token -> logits [n, vocab]. */
+lb_status lb_runner_feed_all(lb_runner *runner, lb_sequence *sequence, const uint32_t *ids, size_t n,
+                             const lb_progress *progress, float *logits, lb_error *err);
+
 /* Appends ids[i] to sequences[i], for 0 < count <= most tokens; those of one sequence come in their order.
  * *logits [count, vocab], as above: the same bits as from lb_runner_feed of one after the other. After a
  * failure no sequence has changed. */

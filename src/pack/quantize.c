@@ -26,37 +26,38 @@
 
 enum { MAX_CALIBRATION_BYTES = 1 << 30 };
 
-void lb_quantize_options_init(lb_quantize_options *options)
+void lb_quantize_options_init_sized(lb_quantize_options *options, size_t size)
 {
-    *options = (lb_quantize_options){.struct_size = sizeof *options,
-                                     .format = "int4-g128",
-                                     .transform = "none",
-                                     .method = "gptq",
-                                     .fit = "search",
-                                     .order = "group",
-                                     .saliency = "obs",
-                                     .damp = 0.01,
-                                     .compensate = 0.5,
-                                     .refine = 10,
-                                     .samples = 128,
-                                     .seqlen = 512,
-                                     .seed = 42,
-                                     .iters = 200,
-                                     .batch = 8,
-                                     .multiplier = true,
-                                     .filter = true,
-                                     .best = "held-aside",
-                                     .alternations = 10,
-                                     .init = "search",
-                                     .polish_batch = 2,
-                                     .polish_lr = 0.005,
-                                     .candidates = "int2-g128,int3-g128,int4-g128,int8-g128",
-                                     .allocate = "fisher",
-                                     .sensitivity_samples = 32,
-                                     .sensitivity_seqlen = 256,
-                                     .smooth = 0.5,
-                                     .clip = true,
-                                     .act_mask = "norm"};
+    const lb_quantize_options defaults = {.struct_size = sizeof defaults,
+                                          .format = "int4-g128",
+                                          .transform = "none",
+                                          .method = "gptq",
+                                          .fit = "search",
+                                          .order = "group",
+                                          .saliency = "obs",
+                                          .damp = 0.01,
+                                          .compensate = 0.5,
+                                          .refine = 10,
+                                          .samples = 128,
+                                          .seqlen = 512,
+                                          .seed = 42,
+                                          .iters = 200,
+                                          .batch = 8,
+                                          .multiplier = true,
+                                          .filter = true,
+                                          .best = "held-aside",
+                                          .alternations = 10,
+                                          .init = "search",
+                                          .polish_batch = 2,
+                                          .polish_lr = 0.005,
+                                          .candidates = "int2-g128,int3-g128,int4-g128,int8-g128",
+                                          .allocate = "fisher",
+                                          .sensitivity_samples = 32,
+                                          .sensitivity_seqlen = 256,
+                                          .smooth = 0.5,
+                                          .clip = true,
+                                          .act_mask = "norm"};
+    lb_options_fill(options, size, &defaults, sizeof defaults);
 }
 
 typedef struct job {

@@ -17,17 +17,18 @@ static const double PATIENCE = 0.1, FLUSH_SECONDS = 2;
 /* Connections that are open beside those that are answered or wait. */
 enum { SPARE_CONNECTIONS = 256, DEFAULT_BODY = 4 << 20 };
 
-void lb_serve_options_init(lb_serve_options *options)
+void lb_serve_options_init_sized(lb_serve_options *options, size_t size)
 {
-    *options = (lb_serve_options){.struct_size = sizeof *options,
-                                  .host = "127.0.0.1",
-                                  .port = 8080,
-                                  .parallel = 4,
-                                  .queue = 64,
-                                  .body_bytes = DEFAULT_BODY,
-                                  .timeout = 600,
-                                  .grace = 5,
-                                  .seed = 42};
+    const lb_serve_options defaults = {.struct_size = sizeof defaults,
+                                       .host = "127.0.0.1",
+                                       .port = 8080,
+                                       .parallel = 4,
+                                       .queue = 64,
+                                       .body_bytes = DEFAULT_BODY,
+                                       .timeout = 600,
+                                       .grace = 5,
+                                       .seed = 42};
+    lb_options_fill(options, size, &defaults, sizeof defaults);
 }
 
 typedef struct server {

@@ -40,9 +40,10 @@ static lb_status no_memory(lb_error *err)
     return lb_fail(err, LB_ENOMEM, "averaging: no memory");
 }
 
-void lb_average_options_init(lb_average_options *options)
+void lb_average_options_init_sized(lb_average_options *options, size_t size)
 {
-    *options = (lb_average_options){.struct_size = sizeof *options};
+    const lb_average_options defaults = {.struct_size = sizeof defaults};
+    lb_options_fill(options, size, &defaults, sizeof defaults);
 }
 
 static void average_free(average *a)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/options.h"
 
 typedef enum kind { SIZE, U64, SHARE, FLAG, NAME } kind;
 
@@ -57,19 +58,20 @@ static const field fields[] = {
 };
 enum { FIELDS = sizeof fields / sizeof *fields, LEAST_WARMUP = 200 };
 
-void lb_train_options_init(lb_train_options *o)
+void lb_train_options_init_sized(lb_train_options *options, size_t size)
 {
-    *o = (lb_train_options){.struct_size = sizeof *o,
-                            .decay = -1,
-                            .final = -1,
-                            .lr = -1,
-                            .weight_decay = -1,
-                            .beta1 = -1,
-                            .beta2 = -1,
-                            .eps = -1,
-                            .clip = -1,
-                            .z_loss = -1,
-                            .init_std = -1};
+    const lb_train_options defaults = {.struct_size = sizeof defaults,
+                                       .decay = -1,
+                                       .final = -1,
+                                       .lr = -1,
+                                       .weight_decay = -1,
+                                       .beta1 = -1,
+                                       .beta2 = -1,
+                                       .eps = -1,
+                                       .clip = -1,
+                                       .z_loss = -1,
+                                       .init_std = -1};
+    lb_options_fill(options, size, &defaults, sizeof defaults);
 }
 
 /* NULL where the field is not given, or without memory. */

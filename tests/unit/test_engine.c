@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "lowbit/engine.h"
+#include "reference_model.h"
 #include "tiny_model.h"
 
 enum { TASKS = 9, TOKENS = 12, TOP = 5 };
@@ -299,6 +300,57 @@ static void beginning_ending_and_giving_up(void **state)
     assert_int_equal(lb_engine_open("nowhere", &options, &engine, &err), LB_EINVAL);
 }
 
+/* Float weights: the slow transformer's, within float error. And the same, whatever was asked before, beside or in
+ * pieces of the context. */
+static void logits_are_the_slow_transformers(void **state)
+{
+    (void)state;
+    enum { COUNT = 40, FIRST = 19 };
+    static const tiny_model_options usual = {.seed = 21, .tokenizer = TINY_BPE};
+    tiny_model *made = tiny_model_make(&usual);
+    const size_t vocab = made->options.vocab;
+    double *want = malloc(COUNT * vocab * sizeof *want);
+    float *all = malloc(COUNT * vocab * sizeof *all), *some = malloc(COUNT * vocab * sizeof *some);
+    uint32_t ids[COUNT + 1];
+    lb_engine *engine = open_tiny(2, COUNT);
+    lb_error err = {0};
+    lb_task *task;
+    static answer beside;
+    lb_generate_options o = into(&beside, 8);
+    fill(ids, COUNT + 1, 3);
+    reference_logits(made, ids, COUNT, want);
+    assert_int_equal(lb_engine_vocab(engine), vocab);
+    begin(engine, ids, 12, &o);
+    lb_engine_step(engine);
+    assert_int_equal(lb_engine_logits(engine, ids, COUNT, 0, NULL, all, &err), LB_OK);
+    near_array(all, want, COUNT * vocab, 2e-4);
+    assert_int_equal(lb_engine_logits(engine, ids, COUNT, FIRST, NULL, some, &err), LB_OK);
+    near_array(some, want + FIRST * vocab, (COUNT - FIRST) * vocab, 2e-4);
+    finish(engine);
+    assert_int_equal(beside.status, LB_OK);
+    assert_int_equal(lb_engine_logits(engine, ids, COUNT, 0, NULL, some, &err), LB_OK);
+    assert_memory_equal(all, some, COUNT * vocab * sizeof *all);
+
+    assert_int_equal(lb_engine_logits(engine, ids, 0, 0, NULL, some, &err), LB_EINVAL);
+    assert_int_equal(lb_engine_logits(engine, ids, COUNT, COUNT, NULL, some, &err), LB_EINVAL);
+    assert_int_equal(lb_engine_logits(engine, ids, COUNT + 1, 0, NULL, some, &err), LB_EINVAL);
+    beside.polls = 0;
+    beside.cancel_at = 2;
+    assert_int_equal(lb_engine_logits(engine, ids, COUNT, 0, &(lb_progress){poll, &beside}, some, &err),
+                     LB_ECANCELED);
+    ids[4] = (uint32_t)vocab;
+    assert_int_equal(lb_engine_logits(engine, ids, COUNT, 0, NULL, some, &err), LB_EINVAL);
+    ids[4] = 65;
+    assert_int_equal(lb_engine_begin(engine, ids, 12, &o, on_end, &task, &err), LB_OK);
+    assert_int_equal(lb_engine_begin(engine, ids, 12, &o, on_end, &task, &err), LB_OK);
+    assert_int_equal(lb_engine_logits(engine, ids, COUNT, 0, NULL, some, &err), LB_EEXIST);
+    lb_engine_close(engine);
+    tiny_model_free(made);
+    free(want);
+    free(all);
+    free(some);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -307,6 +359,7 @@ int main(void)
         cmocka_unit_test(a_stop_text_ends_an_answer),
         cmocka_unit_test(scores_are_the_models_own),
         cmocka_unit_test(beginning_ending_and_giving_up),
+        cmocka_unit_test(logits_are_the_slow_transformers),
     };
     return cmocka_run_group_tests_name("engine", tests, NULL, NULL);
 }

@@ -170,7 +170,7 @@ static void a_whole_task(void **state)
     lb_error err;
     snprintf(path, sizeof path, "%s/lines", w->folder);
     scratch_write(path, lines, strlen(lines));
-    const lb_task task = {.name = "openbookqa", .data = path};
+    const lb_task_spec task = {.name = "openbookqa", .data = path};
     lb_tasks_options_init(&o);
     o.model = w->folder;
     o.tasks = &task;
