@@ -6,7 +6,7 @@
 /* Cholesky: a + ridge = L L^T. */
 bool lb_solve_normal(unsigned count, const double *a, const double *b, double ridge, double *x)
 {
-    double l[LB_FORMAT_MAX_PARAMS][LB_FORMAT_MAX_PARAMS], y[LB_FORMAT_MAX_PARAMS];
+    double l[LB_LINEAR_MOST][LB_LINEAR_MOST], y[LB_LINEAR_MOST];
     for (unsigned i = 0; i < count; i++) {
         for (unsigned j = 0; j <= i; j++) {
             double sum = a[i * count + j] + (i == j ? ridge : 0.0);

@@ -10,8 +10,10 @@
 
 #include "formats/format.h"
 
+enum { LB_LINEAR_MOST = 8 }; /* coefficients */
+
 typedef struct lb_linear_format_ops {
-    /* How many coefficients a group has; at most LB_FORMAT_MAX_PARAMS. */
+    /* How many coefficients a group has; at most LB_LINEAR_MOST. */
     unsigned (*count)(const lb_format *format);
     /* out [2^bits, count]; `params` are the group's, of which some may be fixed (an integer's zero). */
     void (*basis)(const lb_format *format, const float *params, float *out);

@@ -107,7 +107,7 @@ static void begin_sf(const group_job *j, const scratch *x, const uint8_t *codes)
 static void update_sf(const group_job *j, const scratch *x, const uint8_t *codes)
 {
     for (size_t t = 0; t < j->size; t++) {
-        float by[LB_FORMAT_MAX_PARAMS];
+        float by[LB_LINEAR_MOST];
         if (codes[t] == x->held[t])
             continue;
         for (unsigned i = 0; i < j->count; i++)
@@ -161,8 +161,8 @@ static double judge(const group_job *j, const float *params, double whole, const
  * cannot be told apart, because too few of the levels are in use, and where storage rounds the better ones to worse. */
 static double refit(const group_job *j, const scratch *x, double whole, float *params)
 {
-    double a[LB_FORMAT_MAX_PARAMS * LB_FORMAT_MAX_PARAMS], b[LB_FORMAT_MAX_PARAMS], c[LB_FORMAT_MAX_PARAMS];
-    float coefficients[LB_FORMAT_MAX_PARAMS], refitted[LB_FORMAT_MAX_PARAMS];
+    double a[LB_LINEAR_MOST * LB_LINEAR_MOST], b[LB_LINEAR_MOST], c[LB_LINEAR_MOST];
+    float coefficients[LB_LINEAR_MOST], refitted[LB_LINEAR_MOST];
     double largest = 0.0;
     normal_equations(j, x, a, b);
     for (unsigned i = 0; i < j->count; i++)

@@ -144,11 +144,11 @@ done:
 static void find_units(const lb_layer *l, size_t row, size_t g, learned *to)
 {
     enum { MOST_CODES = 256 };
-    float basis[MOST_CODES * LB_FORMAT_MAX_PARAMS];
+    float basis[MOST_CODES * LB_LINEAR_MOST];
     const size_t at = (row * to->groups + g) * to->count, begin = g * l->format.group;
     const float *params = l->params + row * lb_layer_row_params(l) + g * l->format.params;
     const uint8_t *codes = l->codes + row * l->cols + begin;
-    double values = 0.0, squares[LB_FORMAT_MAX_PARAMS] = {0};
+    double values = 0.0, squares[LB_LINEAR_MOST] = {0};
     to->linear->basis(&l->format, params, basis);
     to->linear->get(&l->format, params, to->coefficients + at);
     for (size_t k = 0; k < lb_format_group_size(&l->format, l->cols, g); k++) {
@@ -200,11 +200,11 @@ static void gradient_rows(void *arg, size_t begin, size_t end)
     const layer_job *j = arg;
     const lb_layer *l = j->layer;
     learned *to = j->learned;
-    float basis[MOST_CODES * LB_FORMAT_MAX_PARAMS];
+    float basis[MOST_CODES * LB_LINEAR_MOST];
     for (size_t row = begin; row < end; row++) {
         for (size_t g = 0; g < to->groups; g++) {
             const size_t first = row * l->cols + g * l->format.group;
-            double sums[LB_FORMAT_MAX_PARAMS] = {0};
+            double sums[LB_LINEAR_MOST] = {0};
             to->linear->basis(&l->format, l->params + row * lb_layer_row_params(l) + g * l->format.params,
                               basis);
             for (size_t k = 0; k < lb_format_group_size(&l->format, l->cols, g); k++)

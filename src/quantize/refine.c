@@ -37,7 +37,7 @@ typedef struct chunk {
     float *change; /* [rows, n] of q, in the columns that are at work */
     float *near; /* [rows, WIDEST_SPAN] what `left` would be there */
     float *basis, *product; /* [count, rows, widest]: of a group, and times H there */
-    float levels[MOST_CODES * LB_FORMAT_MAX_PARAMS];
+    float levels[MOST_CODES * LB_LINEAR_MOST];
     size_t changed; /* codes in this sweep */
 } chunk;
 
@@ -163,8 +163,8 @@ static void fit_group(chunk *c, size_t row, size_t begin, size_t width, const fl
     const refining *r = c->r;
     const lb_format *f = &r->layer->format;
     const size_t stride = c->rows * width, at = row * r->n + begin;
-    double a[LB_FORMAT_MAX_PARAMS * LB_FORMAT_MAX_PARAMS], b[LB_FORMAT_MAX_PARAMS], by[LB_FORMAT_MAX_PARAMS];
-    float coefficients[LB_FORMAT_MAX_PARAMS];
+    double a[LB_LINEAR_MOST * LB_LINEAR_MOST], b[LB_LINEAR_MOST], by[LB_LINEAR_MOST];
+    float coefficients[LB_LINEAR_MOST];
     double largest = 0.0;
     for (unsigned i = 0; i < r->count; i++) {
         const float *basis = c->basis + i * stride + row * width;

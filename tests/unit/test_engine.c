@@ -58,7 +58,7 @@ static int poll(void *user, const char *stage, size_t done, size_t total)
     return ++a->polls == a->cancel_at;
 }
 
-static lb_engine *open_tiny(size_t sequences, size_t context)
+static lb_engine *open_kept_as(const char *kv, size_t sequences, size_t context)
 {
     static const tiny_model_options usual = {.seed = 21, .tokenizer = TINY_BPE};
     char folder[64];
@@ -69,12 +69,18 @@ static lb_engine *open_tiny(size_t sequences, size_t context)
     o.sequences = sequences;
     o.context = context;
     o.chunk = 16;
+    o.kv = kv;
     snprintf(folder, sizeof folder, "/tmp/lowbit_test_engine_%ld", (long)getpid());
     assert_int_equal(tiny_model_write(folder, &usual), 0);
     if (lb_engine_open(folder, &o, &engine, &err) != LB_OK)
         fail_msg("%s", err.msg);
     tiny_model_remove(folder);
     return engine;
+}
+
+static lb_engine *open_tiny(size_t sequences, size_t context)
+{
+    return open_kept_as(NULL, sequences, context);
 }
 
 static lb_generate_options into(answer *a, size_t max_tokens)
@@ -312,7 +318,7 @@ static void logits_are_the_slow_transformers(void **state)
     double *want = malloc(COUNT * vocab * sizeof *want);
     float *all = malloc(COUNT * vocab * sizeof *all), *some = malloc(COUNT * vocab * sizeof *some);
     uint32_t ids[COUNT + 1];
-    lb_engine *engine = open_tiny(2, COUNT);
+    lb_engine *engine = open_kept_as("f32", 2, COUNT);
     lb_error err = {0};
     lb_task *task;
     static answer beside;

@@ -7,7 +7,7 @@
 #include "base/rng.h"
 #include "formats/linear_format.h"
 
-enum { MOST = LB_FORMAT_MAX_PARAMS };
+enum { MOST = LB_LINEAR_MOST };
 
 /* ---- Normal equations -------------------------------------------------------------------------------- */
 
