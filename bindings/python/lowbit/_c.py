@@ -79,7 +79,8 @@ class PackedPart(ctypes.Structure):
 class EngineOptions(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_size_t), ("context", c_size_t), ("sequences", c_size_t), ("chunk", c_size_t), ("cpu", c_char_p),
-        ("progress", CProgress),
+        ("progress", CProgress), ("kv", c_char_p), ("draft_path", c_char_p), ("draft_tokens", c_size_t),
+        ("draft_confidence", c_double),
     ]  # fmt: skip
 
 
@@ -97,14 +98,15 @@ class GenerateOptions(ctypes.Structure):
         ("top_p", c_double), ("min_p", c_double), ("repeat_penalty", c_double), ("repeat_window", c_size_t),
         ("seed", c_uint64), ("ignore_end", c_bool), ("on_text", TEXT_FN), ("user", c_void_p), ("progress", CProgress),
         ("stops", POINTER(c_char_p)), ("stop_count", c_size_t), ("on_token", TOKEN_FN), ("top_scores", c_size_t),
-        ("continues_text", c_bool), ("forget", c_bool),
+        ("continues_text", c_bool), ("forget", c_bool), ("no_draft", c_bool),
     ]  # fmt: skip
 
 
 class GenerateResult(ctypes.Structure):
     _fields_ = [
         ("prompt_tokens", c_size_t), ("reused_tokens", c_size_t), ("generated_tokens", c_size_t),
-        ("prompt_seconds", c_double), ("decode_seconds", c_double), ("stop", c_int), ("reserved", c_size_t * 8),
+        ("prompt_seconds", c_double), ("decode_seconds", c_double), ("stop", c_int), ("drafted_tokens", c_size_t),
+        ("accepted_tokens", c_size_t), ("passes", c_size_t), ("reserved", c_size_t * 8),
     ]  # fmt: skip
 
 

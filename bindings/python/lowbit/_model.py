@@ -184,6 +184,7 @@ class Model:
     """
 
     def __init__(self, path: "str | os.PathLike[str]", *, context: int = 0, sequences: int = 1, cpu: Optional[str] = None,
+                 kv: Optional[str] = None, draft: "str | os.PathLike[str] | None" = None,
                  progress: Optional[_c.Progress] = None) -> None:  # fmt: skip
         self._engine: Optional[int] = None
         self._dropped: List[List[Any]] = []
@@ -193,6 +194,8 @@ class Model:
         options = _c.options(_c.EngineOptions, "lb_engine_options")
         options.context, options.sequences = context, sequences
         options.cpu = cpu.encode() if cpu else None
+        options.kv = kv.encode() if kv else None
+        options.draft_path = _c.path_bytes(draft) if draft else None
         options.progress = callbacks.c_progress
         handle = ctypes.c_void_p()
         callbacks.call("lb_engine_open", _c.path_bytes(path), ctypes.byref(options), ctypes.byref(handle))
@@ -356,10 +359,13 @@ def _take_ids(name: str, *arguments: Any) -> npt.NDArray[np.uint32]:
 
 
 def load(path: "str | os.PathLike[str]", *, context: int = 0, sequences: int = 1, cpu: Optional[str] = None,
+         kv: Optional[str] = None, draft: "str | os.PathLike[str] | None" = None,
          progress: Optional[_c.Progress] = None) -> Model:  # fmt: skip
     """Opens a Hugging Face folder (GPTQ, AWQ, AutoRound and compressed-tensors included), a lowbit folder or a GGUF file.
 
     context: tokens of prompt and answer together; 0: the model's limit, at most 8192. sequences: streams that may be
-    under way at once. cpu: instructions to use at most ("ref", "avx2", "avx512", "neon").
+    under way at once. cpu: instructions to use at most ("ref", "avx2", "avx512", "neon"). kv: how keys and values are
+    kept ("f32", "f16", which is the default, "int8", "mxint8"). draft: a faster model with the same tokenizer, such as the
+    same one at fewer bits, that proposes tokens; the answers stay this model's own.
     """
-    return Model(path, context=context, sequences=sequences, cpu=cpu, progress=progress)
+    return Model(path, context=context, sequences=sequences, cpu=cpu, kv=kv, draft=draft, progress=progress)

@@ -20,7 +20,7 @@ IDS = np.array([ord(c) for c in "the cat sat on the mat"], dtype=np.uint32)
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Iterator[lowbit.Model]:
-    with lowbit.load(folder) as opened:
+    with lowbit.load(folder, kv="f32") as opened:
         yield opened
 
 
@@ -34,6 +34,14 @@ def test_logits_are_numpys(model: lowbit.Model, weights: tiny.Weights) -> None:
     np.testing.assert_array_equal(model.logits(IDS), got)
 
 
+def test_a_draft_changes_nothing(folder: Path, model: lowbit.Model) -> None:
+    want = model.generate("the cat", max_tokens=20, temperature=0, ignore_end=True)
+    with lowbit.load(folder, kv="f32", draft=folder) as drafted:
+        assert drafted.generate("the cat", max_tokens=20, temperature=0, ignore_end=True).text == want.text
+    with pytest.raises(lowbit.Error, match="int9"):
+        lowbit.load(folder, kv="int9")
+
+
 def test_a_quantized_models_logits_are_those_of_its_weights(
     folder: Path, weights: tiny.Weights, tmp_path: Path
 ) -> None:
@@ -44,8 +52,8 @@ def test_a_quantized_models_logits_are_those_of_its_weights(
     }
     assert result.quantized_bits_per_weight == 8.5 and len(result.layers) == 7 * tiny.LAYERS
     assert all(layer.format == "int8-g32" for layer in result.layers)
-    with lowbit.load(tmp_path / "q") as model:
-        # Prompts in floats; a single token's inputs are rounded to 8 bits, which is another 1 %.
+    # Without kernels of its own a prompt's inputs stay floats; else they are rounded to 8 bits, which is another 1 %.
+    with lowbit.load(tmp_path / "q", kv="f32", cpu="ref") as model:
         np.testing.assert_allclose(model.logits(IDS), tiny.forward(rounded, IDS), rtol=0, atol=0.05)
 
 
@@ -177,7 +185,7 @@ def test_export(folder: Path, tmp_path: Path, weights: tiny.Weights) -> None:
     assert "gguf" in lowbit.export_kinds()
     done = lowbit.export(folder, tmp_path / "m.gguf", "gguf", dtype="f32")
     assert done.tensors == len(weights) and (tmp_path / "m.gguf").stat().st_size == done.bytes
-    with lowbit.load(tmp_path / "m.gguf") as model:
+    with lowbit.load(tmp_path / "m.gguf", kv="f32") as model:
         np.testing.assert_allclose(model.logits(IDS), tiny.forward(weights, IDS), rtol=0, atol=2e-4)
 
 
