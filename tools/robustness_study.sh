@@ -4,8 +4,8 @@
 # quantize their checkpoints: FOLDER/report.
 #   tools/robustness_study.sh TEXT HELD_OUT FOLDER [train]
 # Trunks have a constant learning rate; branches decay it to 0, linearly, over a fixed number of steps. One trunk has
-# branches at three places; others differ from it in learning rate, weight decay, schedule or seed. What is there already
-# is not made again, and a run that was interrupted goes on.
+# branches at three places; others differ from it in learning rate, weight decay or schedule; all have every seed. What
+# is there already is not made again, and a run that was interrupted goes on.
 #   STEPS of a trunk (6000)   TOKENS of a step (1024)   SEEDS (1 2 3)   SCORED tokens (65536)   THREADS (all)
 #   LOWBIT (build/lowbit beside this folder)
 set -euo pipefail
@@ -55,17 +55,19 @@ for seed in $seeds; do                             # the spread over seeds
         branch "base-s$seed" "$at"
         names+=("base-s$seed-decay$at")
     done
+done
+for seed in $seeds; do
     for lr in 0.001 0.01; do
-        trunk "lr$lr" "$lr" 0.3 "$seed"
-        branch "lr$lr" "$steps"
-        names+=("lr$lr" "lr$lr-decay$steps")
+        trunk "lr$lr-s$seed" "$lr" 0.3 "$seed"
+        branch "lr$lr-s$seed" "$steps"
+        names+=("lr$lr-s$seed" "lr$lr-s$seed-decay$steps")
     done
-    trunk wd0.1 0.003 0.1 "$seed"
-    branch wd0.1 "$steps"
-    names+=(wd0.1 "wd0.1-decay$steps")
-    train cosine --text "$text" --valid "$valid" "${shape[@]}" --schedule cosine --final 0 --lr 0.003 --weight-decay 0.3 \
-        --tokens $(((steps + decay) * tokens)) --seed "$seed" --save-every $((steps / 12))
-    names+=(cosine)
+    trunk "wd0.1-s$seed" 0.003 0.1 "$seed"
+    branch "wd0.1-s$seed" "$steps"
+    names+=("wd0.1-s$seed" "wd0.1-s$seed-decay$steps")
+    train "cosine-s$seed" --text "$text" --valid "$valid" "${shape[@]}" --schedule cosine --final 0 --lr 0.003 \
+        --weight-decay 0.3 --tokens $(((steps + decay) * tokens)) --seed "$seed" --save-every $((steps / 12))
+    names+=("cosine-s$seed")
 done
 [ "$part" != train ] || exit 0
 
