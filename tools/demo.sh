@@ -101,7 +101,7 @@ bundled_model() {
     row 'AWQ, int2-g64' --format int2-g64 --method rtn --transform awq
     row 'GPTQ, int2-g64' --format int2-g64
     row 'GPTQ after a rotation, int2-g64' --format int2-g64 --transform hadamard
-    row 'SignRoundV2, int2-g64' --format int2-g64 --method signround --iters 60
+    row 'SignRoundV2, int2-g64' --format int2-g64 --method signround --iters 40
     row 'BPDQ, two bit planes, bp2-g128' --format bp2-g128 --method bpdq
     row 'BPDQ, trained at the end, bp2-g128' --format bp2-g128 --method bpdq --polish 48
     mv "$folder/model" "$folder/two-bits"
