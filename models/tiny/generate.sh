@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # models/tiny/generated.txt: what the model wrote when it was made, drawn from its whole distribution: a text without
-# what is unlikely calibrates much worse (docs/experiments.md).
+# what is unlikely calibrates much worse (docs/experiments.md). The same bytes again on a processor with AVX2.
 #   models/tiny/generate.sh >generated.txt
 set -euo pipefail
 cd "$(dirname "$0")"

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "base/text.h"
 #include "cli/args.h"
 #include "cli/average_named.h"
 #include "cli/command.h"
@@ -241,6 +243,16 @@ static lb_status write_average(const train_args *args, const lb_average_named *a
     return st;
 }
 
+/* Whether there is a run to go on with: it has begun when its tokens are made. */
+static bool has_begun(const train_args *args)
+{
+    lb_text path = {0};
+    lb_text_add_format(&path, "%s/run.json", args->output);
+    const bool there = !path.failed && lb_path_exists(path.data);
+    lb_text_free(&path);
+    return there;
+}
+
 int cmd_train(int argc, char **argv)
 {
     train_args args;
@@ -269,7 +281,7 @@ int cmd_train(int argc, char **argv)
         st = write_average(&args, &average, &err);
     lb_cli_progress_end(&bar);
     if (st != LB_OK)
-        return lb_cli_failed("train", &err, true);
+        return lb_cli_failed("train", &err, has_begun(&args));
     if (args.common.json) {
         st = print_json(&args, &r, &err);
     } else {

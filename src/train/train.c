@@ -243,7 +243,7 @@ static lb_status read_state(trainer *t, const char *folder, lb_error *err)
 /* The state of the run's latest checkpoint; the weights of a new one. */
 static lb_status find_state(trainer *t, lb_error *err)
 {
-    lb_run_steps steps = {0};
+    lb_run_steps steps = {0}, all = {0};
     char name[LB_STEP_NAME_BYTES];
     lb_status st = LB_OK;
     lb_parameters_init(&t->parameters, t->o.init_std, t->o.seed, t->state.weights);
@@ -266,9 +266,17 @@ static lb_status find_state(trainer *t, lb_error *err)
     } else if (t->state.position.step == 0 && t->o.from) {
         st = read_state(t, t->o.from, err);
     }
+    LB_GO(st);
+    LB_GO(lb_run_steps_list(t->o.output, false, &all, err));
+    if (all.count > 0 && all.steps[all.count - 1] > t->state.position.step) {
+        lb_step_name(all.steps[all.count - 1], name);
+        st = lb_fail(err, LB_EINVAL, "cannot resume %s: its last checkpoint, %s, has no %s", t->o.output,
+                     name, LB_STATE_NAME);
+    }
 done:
     lb_free(stopped);
     lb_run_steps_free(&steps);
+    lb_run_steps_free(&all);
     return st;
 }
 
@@ -386,6 +394,8 @@ static lb_status save_checkpoint(trainer *t, const char *name, lb_error *err)
         st = lb_make_directory(from, err);
     if (st == LB_OK)
         st = write_checkpoint(t, from, err);
+    if (st == LB_OK) /* rows that no checkpoint follows are cut by resuming, but none is missing before one */
+        st = lb_train_log_flush(&t->log, err);
     if (st == LB_OK && lb_path_exists(to))
         st = lb_remove_directory(to, err);
     if (st == LB_OK)
@@ -393,7 +403,6 @@ static lb_status save_checkpoint(trainer *t, const char *name, lb_error *err)
     if (st == LB_OK) {
         drop_older(t, name);
         snprintf(t->last, sizeof t->last, "%s", name);
-        st = lb_train_log_flush(&t->log, err);
     }
     lb_free(from);
     lb_free(to);

@@ -51,9 +51,9 @@ static const field fields[] = {
     {"data", NAME, AT(data), 0, NULL, 0, 0, FREE},
     {"from", NAME, AT(from), 0, NULL, 0, 0, OWN},
     {"save_every", SIZE, AT(save_every), 0, NULL, 0, 0, FREE},
-    {"log_every", SIZE, AT(log_every), 10, NULL, 0, 0, FREE},
+    {"log_every", SIZE, AT(log_every), 10, NULL, 1, 9e15, FREE},
     {"valid_every", SIZE, AT(valid_every), 0, NULL, 0, 0, FREE},
-    {"valid_tokens", SIZE, AT(valid_tokens), 1 << 16, NULL, 0, 0, FREE},
+    {"valid_tokens", SIZE, AT(valid_tokens), 1 << 16, NULL, 1, 9e15, FREE},
     {"keep_states", FLAG, AT(keep_states), 0, NULL, 0, 0, OWN},
 };
 enum { FIELDS = sizeof fields / sizeof *fields, LEAST_WARMUP = 200 };
@@ -112,9 +112,9 @@ static lb_status set(lb_train_options *o, const field *f, const json_t *value, l
         : f->kind == FLAG ? !json_is_boolean(value)
                           : !json_is_number(value))
         return lb_fail(err, LB_EFORMAT, "run.json: \"%s\" is of the wrong kind", f->key);
-    if ((f->kind == SIZE || f->kind == U64) &&
-        !(json_number_value(value) >= 0 && json_number_value(value) < 9.2e18))
-        return lb_fail(err, LB_EFORMAT, "run.json: \"%s\" is %g", f->key, json_number_value(value));
+    if ((f->kind == SIZE || f->kind == U64) && !(json_is_integer(value) && json_integer_value(value) >= 0))
+        return lb_fail(err, LB_EFORMAT, "run.json: \"%s\" is %g, want a whole number", f->key,
+                       json_number_value(value));
     if (f->kind == SIZE)
         *(size_t *)at = (size_t)json_integer_value(value);
     else if (f->kind == U64)
@@ -188,6 +188,9 @@ lb_status lb_train_settings_resolve(lb_train_options *o, const json_t *record, l
     }
     if (o->tokens == 0)
         return lb_fail(err, LB_EINVAL, "training: how many tokens is not said");
+    for (size_t i = 0; i < FIELDS; i++)
+        if (fields[i].offset != AT(warmup)) /* follows from the others, below */
+            LB_TRY(check_range(o, &fields[i], err));
     if (o->batch_tokens < o->length || o->batch_tokens % o->length != 0)
         return lb_fail(err, LB_EINVAL,
                        "training: a step of %zu tokens is no whole number of sequences of %zu",
@@ -205,7 +208,8 @@ lb_status lb_train_settings_resolve(lb_train_options *o, const json_t *record, l
     if (strcmp(o->dtype, "bf16") != 0 && strcmp(o->dtype, "f32") != 0)
         return lb_fail(err, LB_EINVAL, "training: checkpoints of %.20s; there are bf16 and f32", o->dtype);
     for (size_t i = 0; i < FIELDS; i++)
-        LB_TRY(check_range(o, &fields[i], err));
+        if (fields[i].offset == AT(warmup))
+            LB_TRY(check_range(o, &fields[i], err));
     return LB_OK;
 }
 

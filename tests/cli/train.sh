@@ -53,6 +53,19 @@ name=$(printf 'step-%08d/training-state.bin' "$last")
 cmp -s "$work/broken/$name" "$work/whole/$name" || bad 'train: a resumed run differs from an unbroken one'
 [ ! -e "$work/broken/interrupted" ] || bad 'train: the interrupted state is still there'
 
+# A run.json that says nonsense; a last checkpoint whose state is gone.
+cp -r "$work/run" "$work/hurt"
+for damage in length:32.0 length:0 length:1e18 log_every:0 log_every:5.5 batch_tokens:-4; do
+    sed "s/\"${damage%:*}\": [0-9]*/\"${damage%:*}\": ${damage#*:}/" "$work/run/run.json" >"$work/hurt/run.json"
+    ! cmp -s "$work/run/run.json" "$work/hurt/run.json" || bad "$damage: nothing to change in run.json"
+    expect 1 train --resume -o "$work/hurt" -q
+    [ "$(wc -l <"$work/err")" -eq 1 ] || bad "$damage: not one sentence"
+done
+cp "$work/run/run.json" "$work/hurt/run.json"
+rm "$work"/hurt/step-*/training-state.bin
+expect 1 train --resume -o "$work/hurt" -q
+stderr_has 'has no training-state.bin'
+
 # Averages.
 expect 0 average "$work/run" --latest 2 -o "$work/mean"
 stdout_has 'the mean of 2 checkpoints'
