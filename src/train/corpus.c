@@ -222,14 +222,23 @@ static lb_status make_in_partial(const char *partial, const char *folder, const 
                                  const lb_mapping *texts, const lb_mapping *valid,
                                  const lb_progress *progress, lb_error *err)
 {
-    if (lb_path_exists(partial)) /* of a run that was killed: made again sooner than looked through */
-        LB_TRY(lb_remove_directory(partial, err));
+    int lock;
+    if (lb_path_exists(partial)) { /* of a run that was killed: made again sooner than looked through */
+        LB_TRY(lb_lock_directory(partial, &lock, err));
+        const lb_status removed = lb_remove_directory(partial, err);
+        lb_unlock_directory(lock);
+        if (removed != LB_OK)
+            return removed;
+    }
+    /* Whoever makes the folder and locks it has it alone; another that comes between fails at one of the two. */
     LB_TRY(lb_make_directory(partial, err));
+    LB_TRY(lb_lock_directory(partial, &lock, err));
     lb_status st = fill(partial, source, texts, valid, progress, err);
     if (st == LB_OK)
         st = lb_rename_directory(partial, folder, err);
     if (st != LB_OK)
         (void)lb_remove_directory(partial, NULL);
+    lb_unlock_directory(lock);
     return st;
 }
 

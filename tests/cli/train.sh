@@ -53,6 +53,22 @@ name=$(printf 'step-%08d/training-state.bin' "$last")
 cmp -s "$work/broken/$name" "$work/whole/$name" || bad 'train: a resumed run differs from an unbroken one'
 [ ! -e "$work/broken/interrupted" ] || bad 'train: the interrupted state is still there'
 
+# Two runs that want to make the same folder of tokens: one does, and the other says so or comes late enough to use it.
+for try in 1 2 3 4 5 6; do
+    "$LOWBIT" train --text "$work/text" --data "$work/shared$try" -o "$work/first$try" --tokens 256 "${small[@]}" -q \
+        >/dev/null 2>"$work/first_err" &
+    pid=$!
+    "$LOWBIT" train --text "$work/text" --data "$work/shared$try" -o "$work/second$try" --tokens 256 "${small[@]}" -q \
+        >/dev/null 2>"$work/err"
+    second=$?
+    wait "$pid"
+    first=$?
+    [ "$first" -eq 0 ] || [ "$second" -eq 0 ] || bad "two runs on one --data: $(cat "$work/first_err" "$work/err")"
+    [ "$first" -eq 0 ] || grep -qE 'in use|exists' "$work/first_err" || bad "--data: $(cat "$work/first_err")"
+    [ "$second" -eq 0 ] || grep -qE 'in use|exists' "$work/err" || bad "--data: $(cat "$work/err")"
+    [ ! -e "$work/shared$try.partial" ] || bad '--data: something half-made is left'
+done
+
 # A run.json that says nonsense; a last checkpoint whose state is gone.
 cp -r "$work/run" "$work/hurt"
 for damage in length:32.0 length:0 length:1e18 log_every:0 log_every:5.5 batch_tokens:-4; do
