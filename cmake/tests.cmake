@@ -94,22 +94,15 @@ foreach(source IN LISTS test_tools)
     target_link_libraries(${program} PRIVATE lowbit_static lb_dependencies lb_options)
 endforeach()
 
-# ---- The command, from outside ----------------------------------------------------------------------
-file(GLOB cli_tests CONFIGURE_DEPENDS ${tests}/cli/*.sh)
-foreach(source IN LISTS cli_tests)
-    get_filename_component(stem ${source} NAME_WE)
-    add_test(NAME cli/${stem} COMMAND bash ${source} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-    set_tests_properties(cli/${stem} PROPERTIES LABELS cli TIMEOUT 600
-        ENVIRONMENT "LOWBIT=$<TARGET_FILE:lowbit>;LB_BUILD=${PROJECT_BINARY_DIR}")
-endforeach()
-
-# ---- What is installed, from outside ----------------------------------------------------------------
-file(GLOB library_tests CONFIGURE_DEPENDS ${tests}/library/*.sh)
-foreach(source IN LISTS library_tests)
-    get_filename_component(stem ${source} NAME_WE)
-    add_test(NAME library/${stem} COMMAND bash ${source} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-    set_tests_properties(library/${stem} PROPERTIES LABELS library TIMEOUT 600
-        ENVIRONMENT "LOWBIT=$<TARGET_FILE:lowbit>;LB_BUILD=${PROJECT_BINARY_DIR};CC=${CMAKE_C_COMPILER}")
+# ---- The command, and what is installed, from outside -----------------------------------------------
+foreach(folder IN ITEMS cli library)
+    file(GLOB scripts CONFIGURE_DEPENDS ${tests}/${folder}/*.sh)
+    foreach(source IN LISTS scripts)
+        get_filename_component(stem ${source} NAME_WE)
+        add_test(NAME ${folder}/${stem} COMMAND bash ${source} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+        set_tests_properties(${folder}/${stem} PROPERTIES LABELS ${folder} TIMEOUT 600
+            ENVIRONMENT "LOWBIT=$<TARGET_FILE:lowbit>;LB_BUILD=${PROJECT_BINARY_DIR};CC=${CMAKE_C_COMPILER}")
+    endforeach()
 endforeach()
 
 # ---- The rules of the source; a sanitizer's build has symbols of its own, so those are not looked at ---

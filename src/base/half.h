@@ -31,6 +31,19 @@ uint16_t lb_bf16_from_float(float x);
 float lb_f16_to_float(uint16_t h);
 uint16_t lb_f16_from_float(float x);
 
+/* An f16 as files have it: two bytes, the lower one first. */
+static inline float lb_f16_read(const uint8_t *bytes)
+{
+    return lb_f16_to_float((uint16_t)(bytes[0] | bytes[1] << 8));
+}
+
+static inline void lb_f16_write(float x, uint8_t *bytes)
+{
+    const uint16_t half = lb_f16_from_float(x);
+    bytes[0] = (uint8_t)(half & 0xff);
+    bytes[1] = (uint8_t)(half >> 8);
+}
+
 /* x rounded to the nearest f16 and back; values beyond 65504 saturate there instead of becoming
  * infinite, since a scale must stay finite. */
 float lb_round_to_f16(float x);

@@ -8,13 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
-#include "base/text.h"
 #include "cli/args.h"
 #include "cli/average_named.h"
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "train/run_folder.h"
 
 typedef struct train_args {
     lb_common_args common;
@@ -243,16 +242,6 @@ static lb_status write_average(const train_args *args, const lb_average_named *a
     return st;
 }
 
-/* Whether there is a run to go on with: it has begun when its tokens are made. */
-static bool has_begun(const train_args *args)
-{
-    lb_text path = {0};
-    lb_text_add_format(&path, "%s/run.json", args->output);
-    const bool there = !path.failed && lb_path_exists(path.data);
-    lb_text_free(&path);
-    return there;
-}
-
 int cmd_train(int argc, char **argv)
 {
     train_args args;
@@ -280,8 +269,8 @@ int cmd_train(int argc, char **argv)
     if (st == LB_OK && args.average)
         st = write_average(&args, &average, &err);
     lb_cli_progress_end(&bar);
-    if (st != LB_OK)
-        return lb_cli_failed("train", &err, has_begun(&args));
+    if (st != LB_OK) /* there is a run to go on with when its tokens are made */
+        return lb_cli_failed("train", &err, lb_run_exists(args.output));
     if (args.common.json) {
         st = print_json(&args, &r, &err);
     } else {

@@ -40,12 +40,10 @@ static char *name_of(const char *path)
 static lb_status add_run(lb_robust_points *p, const char *path, lb_error *err)
 {
     lb_robust_run *run = &p->runs[p->run_count];
-    char *record = lb_path_join(path, "run.json");
     *run = (lb_robust_run){.path = lb_strdup(path), .name = name_of(path), .parent = SIZE_MAX};
-    run->is_run = record && lb_path_exists(record);
+    run->is_run = lb_run_exists(path);
     p->run_count++;
-    const bool good = record && run->path && run->name;
-    lb_free(record);
+    const bool good = run->path && run->name;
     for (size_t i = 0; good && i + 1 < p->run_count; i++) {
         if (lb_path_same(p->runs[i].path, path))
             return lb_fail(err, LB_EINVAL, "%s is given twice", path);
@@ -75,7 +73,7 @@ static void find_parent(lb_robust_points *p, lb_robust_run *run, const char *fro
 static lb_status read_record(lb_robust_points *p, lb_robust_run *run, lb_train_options *o,
                              lb_schedule *schedule, json_t **record, lb_error *err)
 {
-    char *path = lb_path_join(run->path, "run.json");
+    char *path = lb_path_join(run->path, LB_RUN_NAME);
     lb_status st = path ? lb_json_load(path, MAX_RECORD_BYTES, record, err) : no_memory(err);
     lb_free(path);
     LB_TRY(st);

@@ -109,13 +109,6 @@ lb_status lb_gguf_type_for(const lb_weight *weight, lb_dtype *out, lb_error *err
 
 /* ---- Blocks ------------------------------------------------------------------------------------------ */
 
-static void put_half(float x, uint8_t *out)
-{
-    const uint16_t h = lb_f16_from_float(x);
-    out[0] = (uint8_t)(h & 0xff);
-    out[1] = (uint8_t)(h >> 8);
-}
-
 /* Element j in the low nibble of byte j, element j + 16 in the high one. */
 static void put_nibbles(const int *codes, uint8_t *out)
 {
@@ -127,7 +120,7 @@ static uint8_t *put_integers(lb_dtype type, const int16_t *n, float scale, int z
 {
     int codes[BLOCK];
     const int shift = type == LB_DTYPE_Q4_0 ? 8 : type == LB_DTYPE_Q4_1 ? zero : 16;
-    put_half(scale, out);
+    lb_f16_write(scale, out);
     out += 2;
     if (type == LB_DTYPE_Q8_0) {
         for (int i = 0; i < BLOCK; i++)
@@ -137,7 +130,7 @@ static uint8_t *put_integers(lb_dtype type, const int16_t *n, float scale, int z
     for (int i = 0; i < BLOCK; i++)
         codes[i] = n[i] + shift;
     if (type == LB_DTYPE_Q4_1) {
-        put_half(-(scale * (float)zero), out);
+        lb_f16_write(-(scale * (float)zero), out);
         out += 2;
     } else if (type == LB_DTYPE_Q5_0) {
         for (int byte = 0; byte < BLOCK / 8; byte++) {
@@ -190,7 +183,7 @@ void lb_gguf_round_q8_0(const float *values, size_t cols, uint8_t *out)
         for (size_t i = 0; i < BLOCK; i++)
             largest = fmaxf(largest, fabsf(values[at + i]));
         const float scale = lb_round_to_f16(largest / 127.0f);
-        put_half(scale, out);
+        lb_f16_write(scale, out);
         for (size_t i = 0; i < BLOCK; i++) {
             const float q = scale > 0.0f ? rintf(values[at + i] / scale) : 0.0f;
             out[2 + i] = (uint8_t)((int)fmaxf(-127.0f, fminf(127.0f, q)) & 0xff);

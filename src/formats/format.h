@@ -145,11 +145,11 @@ size_t lb_format_row_bytes(const lb_format *format, size_t cols);
 /* Bytes of a tensor as stored: its rows, and what they share. */
 uint64_t lb_format_tensor_bytes(const lb_format *format, size_t rows, size_t cols);
 
-/* What the element at `index` of a group is rounded by: params, or from its grid's on. Elements of other grids need
- * another call. */
-static inline const float *lb_format_grid(const lb_format *format, const float *params, size_t index)
+/* What the element in a column of a row is rounded by: its group's params, or from its grid's on. Elements of other
+ * grids need another call. */
+static inline const float *lb_format_grid(const lb_format *format, const float *params, size_t column)
 {
-    return format->grid ? params + index / format->grid * format->grid_params : params;
+    return format->grid ? params + column % format->group / format->grid * format->grid_params : params;
 }
 
 /* The family that a name's beginning stands for, by index, for listings; NULL past the end. */

@@ -276,11 +276,8 @@ static void pack_int(const lb_format *format, const uint8_t *codes, const float 
 {
     size_t groups = lb_format_groups(format, cols);
     lb_bits_pack(codes, cols, format->bits, parts[PART_CODES]);
-    for (size_t g = 0; g < groups; g++) {
-        uint16_t scale = lb_f16_from_float(params[g * LB_INT_PARAMS + LB_INT_SCALE]);
-        parts[PART_SCALES][2 * g] = (uint8_t)scale;
-        parts[PART_SCALES][2 * g + 1] = (uint8_t)(scale >> 8);
-    }
+    for (size_t g = 0; g < groups; g++)
+        lb_f16_write(params[g * LB_INT_PARAMS + LB_INT_SCALE], parts[PART_SCALES] + 2 * g);
     if (!format->symmetric)
         pack_zeros(format, params, groups, parts[PART_ZEROS]);
 }
@@ -291,8 +288,7 @@ static lb_status unpack_int(const lb_format *format, const uint8_t *const *parts
     size_t groups = lb_format_groups(format, cols);
     lb_bits_unpack(parts[PART_CODES], cols, format->bits, codes);
     for (size_t g = 0; g < groups; g++) {
-        const uint8_t *bytes = parts[PART_SCALES] + 2 * g;
-        float scale = lb_f16_to_float((uint16_t)(bytes[0] | bytes[1] << 8));
+        const float scale = lb_f16_read(parts[PART_SCALES] + 2 * g);
         if (!isfinite(scale))
             return lb_fail(err, LB_EFORMAT, "the scale of group %zu is %g, not a finite number", g,
                            (double)scale);

@@ -150,18 +150,6 @@ static size_t float_at(unsigned bits)
     return places[bits - 2];
 }
 
-static void put_half(float x, uint8_t *out)
-{
-    const uint16_t half = lb_f16_from_float(x);
-    out[0] = (uint8_t)half;
-    out[1] = (uint8_t)(half >> 8);
-}
-
-static float get_half(const uint8_t *p)
-{
-    return lb_f16_to_float((uint16_t)(p[0] | p[1] << 8));
-}
-
 static unsigned parts_of_row(const lb_format *format, size_t cols, lb_format_part out[LB_FORMAT_MAX_PARTS])
 {
     out[0] = (lb_format_part){"codes", 1, cols / LB_K_BLOCK * lb_k_type_of(format)->block_bytes};
@@ -199,9 +187,9 @@ static void pack_block(const lb_k_type *t, const uint8_t *codes, const float *pa
         put(slots, minimum_slots(t->bits, g, slots),
             (unsigned)lb_int_round_within(minimum, 0.0f, (float)t->minimum_high), block);
     }
-    put_half(floats[0], block + float_at(t->bits));
+    lb_f16_write(floats[0], block + float_at(t->bits));
     if (!t->symmetric)
-        put_half(floats[1], block + float_at(t->bits) + 2);
+        lb_f16_write(floats[1], block + float_at(t->bits) + 2);
 }
 
 static void pack_k(const lb_format *format, const uint8_t *codes, const float *params, size_t cols,
@@ -216,8 +204,8 @@ static void unpack_block(const lb_k_type *t, const uint8_t *block, uint8_t *code
 {
     float *floats = params + t->grids * LB_K_GRID_PARAMS;
     slot slots[MOST_SLOTS];
-    floats[0] = get_half(block + float_at(t->bits));
-    floats[1] = t->symmetric ? 0.0f : get_half(block + float_at(t->bits) + 2);
+    floats[0] = lb_f16_read(block + float_at(t->bits));
+    floats[1] = t->symmetric ? 0.0f : lb_f16_read(block + float_at(t->bits) + 2);
     for (unsigned e = 0; e < LB_K_BLOCK; e++)
         codes[e] = (uint8_t)get(slots, code_slots(t->bits, e, slots), block);
     for (unsigned g = 0; g < t->grids; g++) {

@@ -227,11 +227,8 @@ static void pack_planes(const lb_format *format, const uint8_t *codes, const flo
         for (size_t i = 0; i < cols; i++)
             plane[i / 8] = (uint8_t)(plane[i / 8] | (codes[i] >> p & 1) << (i % 8));
     }
-    for (size_t i = 0; i < coefficients; i++) {
-        const uint16_t half = lb_f16_from_float(params[i]);
-        parts[PART_COEFFICIENTS][2 * i] = (uint8_t)half;
-        parts[PART_COEFFICIENTS][2 * i + 1] = (uint8_t)(half >> 8);
-    }
+    for (size_t i = 0; i < coefficients; i++)
+        lb_f16_write(params[i], parts[PART_COEFFICIENTS] + 2 * i);
 }
 
 static lb_status unpack_planes(const lb_format *format, const uint8_t *const *parts, size_t cols,
@@ -245,8 +242,7 @@ static lb_status unpack_planes(const lb_format *format, const uint8_t *const *pa
         codes[i] = (uint8_t)code;
     }
     for (size_t i = 0; i < coefficients; i++) {
-        const uint8_t *half = parts[PART_COEFFICIENTS] + 2 * i;
-        params[i] = lb_f16_to_float((uint16_t)(half[0] | half[1] << 8));
+        params[i] = lb_f16_read(parts[PART_COEFFICIENTS] + 2 * i);
         if (!isfinite(params[i]))
             return lb_fail(err, LB_EFORMAT, "coefficient %zu of group %zu is %g, not a finite number",
                            i % format->params, i / format->params, (double)params[i]);

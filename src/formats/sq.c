@@ -327,13 +327,6 @@ static int get(stream *s)
     return code >> (s->width - 1) ? code - (1 << s->width) : code;
 }
 
-static void pack_scale(float scale, uint8_t *out)
-{
-    const uint16_t half = lb_f16_from_float(scale);
-    out[0] = (uint8_t)half;
-    out[1] = (uint8_t)(half >> 8);
-}
-
 static void pack_sq(const lb_format *format, const uint8_t *codes, const float *params, size_t cols,
                     uint8_t *const *parts)
 {
@@ -357,14 +350,14 @@ static void pack_sq(const lb_format *format, const uint8_t *codes, const float *
     flush(&low);
     flush(&high);
     for (size_t i = 0; i < lb_format_groups(format, cols) * LB_SQ_PARAMS; i++)
-        pack_scale(params[i], parts[PART_SCALES] + 2 * i);
+        lb_f16_write(params[i], parts[PART_SCALES] + 2 * i);
 }
 
 static lb_status unpack_scales(const lb_format *format, const uint8_t *bytes, size_t cols, float *params,
                                lb_error *err)
 {
     for (size_t i = 0; i < lb_format_groups(format, cols) * LB_SQ_PARAMS; i++) {
-        const float scale = lb_f16_to_float((uint16_t)(bytes[2 * i] | bytes[2 * i + 1] << 8));
+        const float scale = lb_f16_read(bytes + 2 * i);
         if (!(scale >= 0.0f && isfinite(scale)))
             return lb_fail(err, LB_EFORMAT,
                            "the %s scale of bank %zu is %g, want a finite number of at least 0",

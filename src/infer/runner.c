@@ -255,16 +255,31 @@ static lb_status check_room(const lb_sequence *s, size_t n, lb_error *err)
     return LB_OK;
 }
 
+/* Chunk by chunk. The last one's tokens, *last of them, stand in r->x; all [n, vocab] gets every token's logits, NULL:
+ * none. */
+static lb_status feed_chunks(lb_runner *r, lb_sequence *s, const uint32_t *ids, size_t n,
+                             const lb_progress *progress, float *all, size_t *last, lb_error *err)
+{
+    const size_t hidden = r->model->config.hidden, vocab = r->model->config.vocab;
+    const size_t together = smaller(r->most, LB_DECODE_TOKENS);
+    LB_TRY(check_room(s, n, err));
+    for (size_t done = 0; done < n; done += *last) {
+        *last = smaller(n - done, r->chunk);
+        LB_TRY(feed_chunk(r, s, ids + done, *last, err));
+        for (size_t at = 0; all && at < *last; at += together)
+            lb_embedding_logits_decode(r->kernels, &r->model->ends, r->x + at * hidden,
+                                       smaller(together, *last - at), r->scratch, r->ws.vectors,
+                                       all + (done + at) * vocab);
+        LB_TRY(lb_progress_tell(progress, "prompt", done + *last, n, err));
+    }
+    return LB_OK;
+}
+
 lb_status lb_runner_feed(lb_runner *r, lb_sequence *s, const uint32_t *ids, size_t n,
                          const lb_progress *progress, float **logits, lb_error *err)
 {
     size_t last = 0;
-    LB_TRY(check_room(s, n, err));
-    for (size_t done = 0; done < n; done += last) {
-        last = smaller(n - done, r->chunk);
-        LB_TRY(feed_chunk(r, s, ids + done, last, err));
-        LB_TRY(lb_progress_tell(progress, "prompt", done + last, n, err));
-    }
+    LB_TRY(feed_chunks(r, s, ids, n, progress, NULL, &last, err));
     if (!logits)
         return LB_OK;
     if (r->times)
@@ -279,20 +294,8 @@ lb_status lb_runner_feed(lb_runner *r, lb_sequence *s, const uint32_t *ids, size
 lb_status lb_runner_feed_all(lb_runner *r, lb_sequence *s, const uint32_t *ids, size_t n,
                              const lb_progress *progress, float *logits, lb_error *err)
 {
-    const size_t hidden = r->model->config.hidden, vocab = r->model->config.vocab;
-    const size_t together = smaller(r->most, LB_DECODE_TOKENS);
-    size_t last = 0;
-    LB_TRY(check_room(s, n, err));
-    for (size_t done = 0; done < n; done += last) {
-        last = smaller(n - done, r->chunk);
-        LB_TRY(feed_chunk(r, s, ids + done, last, err));
-        for (size_t at = 0; at < last; at += together)
-            lb_embedding_logits_decode(r->kernels, &r->model->ends, r->x + at * hidden,
-                                       smaller(together, last - at), r->scratch, r->ws.vectors,
-                                       logits + (done + at) * vocab);
-        LB_TRY(lb_progress_tell(progress, "prompt", done + last, n, err));
-    }
-    return LB_OK;
+    size_t last;
+    return feed_chunks(r, s, ids, n, progress, logits, &last, err);
 }
 
 void lb_runner_products(lb_runner *r)

@@ -26,11 +26,6 @@
 
 enum { SMALL = 32, SUPER = 256 };
 
-static float half_at(const uint8_t *p)
-{
-    return lb_f16_to_float((uint16_t)(p[0] | p[1] << 8));
-}
-
 /* Two's complement byte to int, without relying on how a cast wraps. */
 static int signed_byte(uint8_t b)
 {
@@ -44,14 +39,14 @@ static int nibble(const uint8_t *qs, int element)
 
 static void decode_q4_0(const uint8_t *b, float *out)
 {
-    float d = half_at(b);
+    float d = lb_f16_read(b);
     for (int i = 0; i < SMALL; i++)
         out[i] = d * (float)(nibble(b + 2, i) - 8);
 }
 
 static void decode_q4_1(const uint8_t *b, float *out)
 {
-    float d = half_at(b), m = half_at(b + 2);
+    float d = lb_f16_read(b), m = lb_f16_read(b + 2);
     for (int i = 0; i < SMALL; i++)
         out[i] = d * (float)nibble(b + 4, i) + m;
 }
@@ -64,21 +59,21 @@ static int fifth_bit(const uint8_t *high, int element)
 
 static void decode_q5_0(const uint8_t *b, float *out)
 {
-    float d = half_at(b);
+    float d = lb_f16_read(b);
     for (int i = 0; i < SMALL; i++)
         out[i] = d * (float)((nibble(b + 6, i) | fifth_bit(b + 2, i)) - 16);
 }
 
 static void decode_q5_1(const uint8_t *b, float *out)
 {
-    float d = half_at(b), m = half_at(b + 2);
+    float d = lb_f16_read(b), m = lb_f16_read(b + 2);
     for (int i = 0; i < SMALL; i++)
         out[i] = d * (float)(nibble(b + 8, i) | fifth_bit(b + 4, i)) + m;
 }
 
 static void decode_q8_0(const uint8_t *b, float *out)
 {
-    float d = half_at(b);
+    float d = lb_f16_read(b);
     for (int i = 0; i < SMALL; i++)
         out[i] = d * (float)signed_byte(b[2 + i]);
 }
@@ -124,7 +119,7 @@ static int two_bits(const uint8_t *qs, int e)
 static void decode_q2_k(const uint8_t *b, float *out)
 {
     const uint8_t *scales = b, *qs = b + 16;
-    float d = half_at(b + 80), dmin = half_at(b + 82);
+    float d = lb_f16_read(b + 80), dmin = lb_f16_read(b + 82);
     for (int sub = 0; sub < 16; sub++) {
         float scale = d * (float)(scales[sub] & 15);
         float minimum = dmin * (float)(scales[sub] >> 4);
@@ -144,7 +139,7 @@ static int scale_q3_k(const uint8_t *scales, int sub)
 static void decode_q3_k(const uint8_t *b, float *out)
 {
     const uint8_t *high = b, *qs = b + 32, *scales = b + 96;
-    float d = half_at(b + 108);
+    float d = lb_f16_read(b + 108);
     for (int sub = 0; sub < 16; sub++) {
         float scale = d * (float)scale_q3_k(scales, sub);
         for (int e = 16 * sub; e < 16 * sub + 16; e++) {
@@ -172,7 +167,7 @@ static void scale_and_minimum(const uint8_t *s, int sub, int *scale, int *minimu
  * fifth bit of sub-block s is bit s of high[element]. */
 static void decode_nibble_k(const uint8_t *b, const uint8_t *high, const uint8_t *qs, float *out)
 {
-    float d = half_at(b), dmin = half_at(b + 2);
+    float d = lb_f16_read(b), dmin = lb_f16_read(b + 2);
     for (int sub = 0; sub < 8; sub++) {
         int s, m;
         scale_and_minimum(b + 4, sub, &s, &m);
@@ -201,7 +196,7 @@ static void decode_q5_k(const uint8_t *b, float *out)
 static void decode_q6_k(const uint8_t *b, float *out)
 {
     const uint8_t *low = b, *high = b + 128, *scales = b + 192;
-    float d = half_at(b + 208);
+    float d = lb_f16_read(b + 208);
     for (int e = 0; e < SUPER; e++) {
         int half = e / 128, quarter = e / 32 % 4, i = e % 32;
         int q = low[64 * half + 32 * (quarter % 2) + i] >> (4 * (quarter / 2)) & 15;

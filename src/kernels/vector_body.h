@@ -85,35 +85,8 @@ static void silu_mul(const float *gate, const float *up, size_t n, float *out)
         out[i] = gate[i] / (1.0f + exp_within(range, -gate[i])) * up[i];
 }
 
-/* Each pass is a loop that compilers vectorise; fused into one they do not. */
-static void softmax(float *x, size_t n)
-{
-    const exp_range range = exp_limits();
-    float lanes[LANES], largest = x[0];
-    for (size_t k = 0; k < LANES; k++)
-        lanes[k] = x[0];
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (size_t k = 0; k < LANES; k++)
-            lanes[k] = x[i + k] > lanes[k] ? x[i + k] : lanes[k];
-    for (; i < n; i++)
-        largest = x[i] > largest ? x[i] : largest;
-    for (size_t k = 0; k < LANES; k++)
-        largest = lanes[k] > largest ? lanes[k] : largest;
-    for (i = 0; i < n; i++)
-        x[i] = exp_within(range, x[i] - largest);
-    memset(lanes, 0, sizeof lanes);
-    for (i = 0; i + LANES <= n; i += LANES)
-        for (size_t k = 0; k < LANES; k++)
-            lanes[k] += x[i + k];
-    for (; i < n; i++)
-        lanes[i % LANES] += x[i];
-    const float scale = 1.0f / join(lanes);
-    for (i = 0; i < n; i++)
-        x[i] *= scale;
-}
-
-/* As softmax, but for the last division; the factor comes before the maximum, since rounding keeps the order. */
+/* e^(x factor - largest) in place, and their sum: softmax but for the last division. Each pass is a loop that compilers
+ * vectorise; fused into one they do not. The factor comes after the maximum, since rounding keeps the order. */
 static float exp_sum(float *x, size_t n, float factor, float *largest_out)
 {
     const exp_range range = exp_limits();
@@ -139,6 +112,14 @@ static float exp_sum(float *x, size_t n, float factor, float *largest_out)
         lanes[i % LANES] += x[i];
     *largest_out = largest;
     return join(lanes);
+}
+
+static void softmax(float *x, size_t n)
+{
+    float largest;
+    const float scale = 1.0f / exp_sum(x, n, 1.0f, &largest);
+    for (size_t i = 0; i < n; i++)
+        x[i] *= scale;
 }
 
 /* Rounded as activation.h says, in loops that compilers vectorise. */

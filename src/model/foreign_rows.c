@@ -117,15 +117,10 @@ static const uint8_t *gguf_block(const lb_weight *w, size_t row, size_t block)
     return t->data + (lb_tensor_stored_row(t, row) * (w->cols / elems) + block) * bytes;
 }
 
-static float half_at(const uint8_t *p)
-{
-    return lb_f16_to_float((uint16_t)(p[0] | p[1] << 8));
-}
-
 /* Whether a block of Q4_1 is scale * (code - zero) with a zero of 4 bits. */
 static bool has_zero(const uint8_t *block, int *zero)
 {
-    const float d = half_at(block), m = half_at(block + 2);
+    const float d = lb_f16_read(block), m = lb_f16_read(block + 2);
     const float z = d > 0.0f ? -m / d : 0.0f;
     *zero = z >= 0.0f && z <= 15.0f ? (int)lrintf(z) : 0;
     return !signbit(d) && -(d * (float)*zero) == m;
@@ -182,7 +177,7 @@ static void gguf_integers(lb_dtype dtype, const uint8_t *b, uint8_t *codes, floa
         (void)has_zero(b, &zero);
         qs += 2;
     }
-    params[LB_INT_SCALE] = half_at(b);
+    params[LB_INT_SCALE] = lb_f16_read(b);
     params[LB_INT_ZERO] = (float)zero;
     for (int i = 0; dtype == LB_DTYPE_Q8_0 && i < BLOCK; i++)
         codes[i] = (uint8_t)offset_byte(qs[i]);

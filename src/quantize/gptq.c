@@ -84,7 +84,7 @@ static void sweep_row(const sweep *s, lb_span span, size_t row, float *w, float 
             begin_group(s, t, w + t, codes, group_params);
         uint8_t *code = &codes[p->column[t]];
         float value;
-        const float *grid = lb_format_grid(f, group_params, f->grid ? p->column[t] % f->group : 0);
+        const float *grid = lb_format_grid(f, group_params, p->column[t]);
         f->ops->round(f, grid, w + t, 1, code);
         f->ops->value(f, grid, code, 1, &value);
         const float *u = p->u + t * p->n;

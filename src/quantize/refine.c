@@ -103,7 +103,7 @@ static void choose_codes(chunk *c, size_t row, size_t begin, size_t end, const f
         uint8_t code = c->codes[row * n + t];
         float value;
         change[t] = 0.0f;
-        const float *grid = lb_format_grid(f, params, f->grid ? t % f->group : 0);
+        const float *grid = lb_format_grid(f, params, t);
         f->ops->round(f, grid, &wanted, 1, &code);
         if (code == c->codes[row * n + t])
             continue;

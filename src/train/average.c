@@ -110,10 +110,8 @@ done:
 static lb_status list_checkpoints(average *a, lb_error *err)
 {
     for (size_t i = 0; i < a->o.model_count; i++) {
-        char *record = lb_path_join(a->o.models[i], "run.json");
-        const bool is_run = record && lb_path_exists(record);
-        lb_free(record);
-        LB_TRY(is_run ? add_run(a, a->o.models[i], err) : add_path(a, lb_strdup(a->o.models[i]), err));
+        LB_TRY(lb_run_exists(a->o.models[i]) ? add_run(a, a->o.models[i], err)
+                                             : add_path(a, lb_strdup(a->o.models[i]), err));
     }
     const size_t dropped = a->o.latest > 0 && a->o.latest < a->count ? a->count - a->o.latest : 0;
     if (a->o.latest > a->count)

@@ -58,6 +58,14 @@ static lb_status add(lb_run_steps *list, size_t *capacity, uint64_t step, lb_err
     return LB_OK;
 }
 
+bool lb_run_exists(const char *folder)
+{
+    char *record = lb_path_join(folder, LB_RUN_NAME);
+    const bool there = record && lb_path_exists(record);
+    lb_free(record);
+    return there;
+}
+
 lb_status lb_run_steps_list(const char *run, bool with_state, lb_run_steps *out, lb_error *err)
 {
     lb_run_steps list = {0};

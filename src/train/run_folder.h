@@ -10,11 +10,15 @@
 #include "base/text.h"
 
 #define LB_INTERRUPTED_NAME "interrupted"
+#define LB_RUN_NAME "run.json"
 
 typedef struct lb_run_steps {
     uint64_t *steps; /* ascending */
     size_t count;
 } lb_run_steps;
+
+/* Whether a folder is that of a run: one with its record. */
+bool lb_run_exists(const char *folder);
 
 /* The steps whose checkpoints (step-N folders) a run has; with_state: only those that one can go on from. */
 lb_status lb_run_steps_list(const char *run, bool with_state, lb_run_steps *out, lb_error *err);

@@ -86,7 +86,7 @@ static void trainer_free(trainer *t)
 static lb_status open_folder(trainer *t, lb_error *err)
 {
     const char *run = t->o.output;
-    char *path = lb_path_join(run, "run.json");
+    char *path = lb_path_join(run, LB_RUN_NAME);
     if (!path)
         return no_memory(err);
     const bool there = lb_path_exists(path);
@@ -111,7 +111,7 @@ static lb_status open_folder(trainer *t, lb_error *err)
 static lb_status follow_parent(trainer *t, lb_error *err)
 {
     lb_train_options *o = &t->o;
-    char *run = lb_path_parent(o->from), *path = run ? lb_path_join(run, "run.json") : NULL;
+    char *run = lb_path_parent(o->from), *path = run ? lb_path_join(run, LB_RUN_NAME) : NULL;
     lb_status st = path ? LB_OK : no_memory(err);
     if (st == LB_OK && lb_path_exists(path)) {
         const bool data_given = o->data || o->text_count > 0;
@@ -167,7 +167,7 @@ static lb_status save_record(const trainer *t, lb_error *err)
     json_t *record = settings ? json_pack("{s:i, s:O, s:O, s:O}", "version", 1, "settings", settings, "model",
                                           t->config_json, "corpus", t->corpus.about)
                               : NULL;
-    char *path = lb_path_join(t->o.output, "run.json");
+    char *path = lb_path_join(t->o.output, LB_RUN_NAME);
     const lb_status st = record && path ? lb_json_save(path, record, err) : no_memory(err);
     lb_free(path);
     json_decref(record);

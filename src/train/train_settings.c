@@ -34,7 +34,7 @@ static const field fields[] = {
     {"decay_shape", NAME, AT(decay_shape), 0, "linear", 0, 0, FREE},
     {"decay", SHARE, AT(decay), 0.2, NULL, 0, 1, FREE},
     {"final", SHARE, AT(final), 0, NULL, 0, 1, FREE},
-    {"warmup", SIZE, AT(warmup), 0, NULL, 1, 9e15, FIXED},
+    {"warmup", SIZE, AT(warmup), 0, NULL, 0, 9e15, FIXED},
     {"lr", SHARE, AT(lr), 3e-3, NULL, 0, 1e3, FIXED},
     {"weight_decay", SHARE, AT(weight_decay), 0.1, NULL, 0, 1e3, FIXED},
     {"beta1", SHARE, AT(beta1), 0.9, NULL, 0, 0.999999, FIXED},
@@ -189,8 +189,7 @@ lb_status lb_train_settings_resolve(lb_train_options *o, const json_t *record, l
     if (o->tokens == 0)
         return lb_fail(err, LB_EINVAL, "training: how many tokens is not said");
     for (size_t i = 0; i < FIELDS; i++)
-        if (fields[i].offset != AT(warmup)) /* follows from the others, below */
-            LB_TRY(check_range(o, &fields[i], err));
+        LB_TRY(check_range(o, &fields[i], err));
     if (o->batch_tokens < o->length || o->batch_tokens % o->length != 0)
         return lb_fail(err, LB_EINVAL,
                        "training: a step of %zu tokens is no whole number of sequences of %zu",
@@ -207,9 +206,6 @@ lb_status lb_train_settings_resolve(lb_train_options *o, const json_t *record, l
     }
     if (strcmp(o->dtype, "bf16") != 0 && strcmp(o->dtype, "f32") != 0)
         return lb_fail(err, LB_EINVAL, "training: checkpoints of %.20s; there are bf16 and f32", o->dtype);
-    for (size_t i = 0; i < FIELDS; i++)
-        if (fields[i].offset == AT(warmup))
-            LB_TRY(check_range(o, &fields[i], err));
     return LB_OK;
 }
 
