@@ -35,53 +35,54 @@ train() {
 trunk() {
     train "$1" --text "$text" --valid "$valid" "${shape[@]}" --schedule constant --tokens $((steps * tokens)) \
         --lr "$2" --weight-decay "$3" --seed "$4" --save-every "$every" --keep-states
+    names+=("$1")
 }
 
-# branch TRUNK STEP: the learning rate falls to 0 from there
+# branch NAME TRUNK STEP FLAGS...: the learning rate falls to 0 from there
 branch() {
-    train "$1-decay$2" --from "$folder/$1/step-$(printf %08d "$2")" --schedule wsd --tokens $((($2 + decay) * tokens)) \
-        --decay "$(awk -v d="$decay" -v n="$(($2 + decay))" 'BEGIN { printf "%.17g", d / n }')" --save-every $((decay / 4))
+    local name=$1 trunk=$2 at=$3
+    shift 3
+    train "$name" --from "$folder/$trunk/step-$(printf %08d "$at")" --schedule wsd --tokens $(((at + decay) * tokens)) \
+        --decay "$(awk -v d="$decay" -v n="$((at + decay))" 'BEGIN { printf "%.17g", d / n }')" "$@"
+    names+=("$name")
 }
 
 mkdir -p "$folder"
 names=()
 first=${seeds%% *}
-for seed in $seeds; do                             # the spread over seeds
+quarters=(--save-every $((decay / 4)))
+for seed in $seeds; do
     trunk "base-s$seed" 0.003 0.3 "$seed"
-    branch "base-s$seed" "$steps"
-    names+=("base-s$seed" "base-s$seed-decay$steps")
+    branch "base-s$seed-decay$steps" "base-s$seed" "$steps" "${quarters[@]}"
     [ "$seed" = "$first" ] || continue
     for at in $((steps / 3)) $((steps * 2 / 3)); do  # the same decay earlier: is it the decay, or how much was seen?
-        branch "base-s$seed" "$at"
-        names+=("base-s$seed-decay$at")
+        branch "base-s$seed-decay$at" "base-s$seed" "$at" "${quarters[@]}"
     done
 done
 for seed in $seeds; do
     for lr in 0.001 0.01; do
         trunk "lr$lr-s$seed" "$lr" 0.3 "$seed"
-        branch "lr$lr-s$seed" "$steps"
-        names+=("lr$lr-s$seed" "lr$lr-s$seed-decay$steps")
+        branch "lr$lr-s$seed-decay$steps" "lr$lr-s$seed" "$steps" "${quarters[@]}"
     done
     trunk "wd0.1-s$seed" 0.003 0.1 "$seed"
-    branch "wd0.1-s$seed" "$steps"
-    names+=("wd0.1-s$seed" "wd0.1-s$seed-decay$steps")
+    branch "wd0.1-s$seed-decay$steps" "wd0.1-s$seed" "$steps" "${quarters[@]}"
     train "cosine-s$seed" --text "$text" --valid "$valid" "${shape[@]}" --schedule cosine --final 0 --lr 0.003 \
         --weight-decay 0.3 --tokens $(((steps + decay) * tokens)) --seed "$seed" --save-every $((steps / 12))
     names+=("cosine-s$seed")
 done
-[ "$part" != train ] || exit 0
 
 # Soups: branches of one trunk that saw other text on their way down, and their mean.
-from=$folder/base-s$first/step-$(printf %08d "$steps")
-soup=("$folder/base-s$first-decay$steps")
-for seed in 101 102; do
-    train "order-$seed" --from "$from" --schedule wsd --tokens $(((steps + decay) * tokens)) --seed "$seed" \
-        --decay "$(awk -v d="$decay" -v n="$((steps + decay))" 'BEGIN { printf "%.17g", d / n }')" --save-every "$decay"
-    names+=("order-$seed")
-    soup+=("$folder/order-$seed")
+for seed in $seeds; do
+    soup=("$folder/base-s$seed-decay$steps")
+    for order in 101 102; do
+        branch "order$order-s$seed" "base-s$seed" "$steps" --seed "$order" --save-every "$decay"
+        soup+=("$folder/order$order-s$seed")
+    done
+    [ -d "$folder/soup-s$seed" ] ||
+        "$LOWBIT" average "${soup[@]/%//step-$(printf %08d $((steps + decay)))}" -o "$folder/soup-s$seed" >&2
+    names+=("soup-s$seed")
 done
-[ -d "$folder/soup" ] || "$LOWBIT" average "${soup[@]/%//step-$(printf %08d $((steps + decay)))}" -o "$folder/soup" >&2
-names+=(soup)
+[ "$part" != train ] || exit 0
 
 # GPTQ as the paper has it. Averages: of ten checkpoints, a twelfth of a trunk.
 resume=()

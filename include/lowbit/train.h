@@ -9,6 +9,7 @@
  *     RUN/log.csv                  a row every `log_every` steps
  *     RUN/step-00001000/           a checkpoint: a Hugging Face folder, and in it training-state.bin to go on from
  *     RUN/interrupted/             the same, of a run that was told to stop
+ *     RUN/averaged/                the mean of checkpoints that `average` asks for, of a run that is done
  *
  * The same options and texts give the same bytes at any thread count (but for the log's times), and a resumed run
  * those of an unbroken one.
@@ -80,6 +81,7 @@ typedef struct lb_train_options {
     size_t valid_tokens; /* of the held-out text, default 65536 */
     const char *dtype; /* of checkpoints: "bf16" (default), "f32" */
     bool keep_states; /* of all checkpoints, not only of the last */
+    const char *average; /* "latest:K", "latest:K:STEPS" (apart), "ema:KEEP" (0 to less than 1); NULL: none */
     const char *cpu; /* cap of the instruction sets; NULL: the best */
     lb_progress progress;
     lb_train_row_fn on_row; /* may be NULL */

@@ -31,7 +31,7 @@ static const lb_arg options[] = {
     {"--until", LB_ARG_SIZE, offsetof(average_args, until), .low = 1, .shown = "the last",
      .help = "of a run, only checkpoints up to step N"},
     {"--weights", LB_ARG_STRING, offsetof(average_args, weights), .value = "W,W,...", .shown = "all alike",
-     .help = "how much each of them counts, in proportion"},
+     .help = "how much each of them counts, in proportion (negative: away from it)"},
     {"--ema", LB_ARG_DOUBLE, offsetof(average_args, ema), .low = 0, .high = 0.999999, .value = "KEEP",
      .help = "an exponential moving average instead, that keeps so much of itself at each checkpoint"},
     {"--dtype", LB_ARG_CHOICE, offsetof(average_args, dtype), .choices = "bf16|f32",

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "cli/args.h"
-#include "cli/average_named.h"
+#include "train/average_named.h"
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/progress.h"
@@ -171,6 +171,7 @@ static void fill_options(const train_args *a, lb_train_options *o)
     o->dtype = a->dtype;
     o->low_bit = a->low_bit;
     o->keep_states = a->keep_states;
+    o->average = a->average;
     o->cpu = a->common.cpu;
     copy_double(a, "--decay", a->decay, &o->decay);
     copy_double(a, "--final", a->final, &o->final);
@@ -227,21 +228,6 @@ static void print_result(const train_args *args, const lb_train_result *r)
            (double)r->peak_rss_bytes / 1e6);
 }
 
-static lb_status write_average(const train_args *args, const lb_average_named *average, lb_error *err)
-{
-    lb_average_options o;
-    lb_text path = {0};
-    lb_text_add_format(&path, "%s/averaged", args->output);
-    lb_average_options_init(&o);
-    lb_average_choose(average, &o);
-    o.models = &args->output;
-    o.model_count = 1;
-    o.output = path.data;
-    const lb_status st = path.failed ? lb_fail(err, LB_ENOMEM, "no memory") : lb_average(&o, NULL, err);
-    lb_text_free(&path);
-    return st;
-}
-
 int cmd_train(int argc, char **argv)
 {
     train_args args;
@@ -266,8 +252,6 @@ int cmd_train(int argc, char **argv)
     o.on_row = print_row;
     o.on_row_user = &bar;
     lb_status st = lb_train(&o, &r, &err);
-    if (st == LB_OK && args.average)
-        st = write_average(&args, &average, &err);
     lb_cli_progress_end(&bar);
     if (st != LB_OK) /* there is a run to go on with when its tokens are made */
         return lb_cli_failed("train", &err, lb_run_exists(args.output));

@@ -86,28 +86,31 @@ static lb_robust_row *find_row(lb_robust_study *study, const json_t *entry)
     return NULL;
 }
 
-static double number(const json_t *object, const char *key)
+/* null is what a number that is not finite was written as; anything else clears *whole. */
+static double number(const json_t *object, const char *key, bool *whole)
 {
     const json_t *value = json_object_get(object, key);
+    *whole = *whole && (json_is_number(value) || json_is_null(value));
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
+/* A row that lacks something is measured again. */
 static void read_row(const lb_robust_study *study, const json_t *entry, lb_robust_row *row)
 {
     const json_t *quantized = json_object_get(entry, "quantized");
-    *row = (lb_robust_row){.done = true,
-                           .loss = number(entry, "loss"),
-                           .norm = number(entry, "weight_norm"),
-                           .crest = number(entry, "crest")};
+    bool whole = true;
+    *row = (lb_robust_row){.loss = number(entry, "loss", &whole),
+                           .norm = number(entry, "weight_norm", &whole),
+                           .crest = number(entry, "crest", &whole)};
     for (size_t f = 0; f < study->format_count; f++) {
         const json_t *s = json_object_get(quantized, study->formats[f]);
-        row->scores[f] = (lb_robust_score){.loss = number(s, "loss"),
-                                           .error = number(s, "error"),
-                                           .kl = number(s, "kl_mean"),
-                                           .kl_stderr = number(s, "kl_stderr"),
-                                           .bits = number(s, "bits_per_weight")};
-        row->done = row->done && s != NULL;
+        row->scores[f] = (lb_robust_score){.loss = number(s, "loss", &whole),
+                                           .error = number(s, "error", &whole),
+                                           .kl = number(s, "kl_mean", &whole),
+                                           .kl_stderr = number(s, "kl_stderr", &whole),
+                                           .bits = number(s, "bits_per_weight", &whole)};
     }
+    row->done = whole;
 }
 
 lb_status lb_robust_take_over(lb_robust_study *study, lb_error *err)

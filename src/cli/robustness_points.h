@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "cli/average_named.h"
+#include "train/average_named.h"
 
 /* A run, or a model that stands alone. */
 typedef struct lb_robust_run {

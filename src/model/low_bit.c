@@ -19,7 +19,7 @@ static lb_status check_length(const lb_format *format, const char *what, size_t 
                    format->name, what, n, format->group);
 }
 
-static lb_status check(const lb_format *format, const lb_config *c, size_t length, lb_error *err)
+lb_status lb_low_bit_check(const lb_format *format, const lb_config *c, size_t length, lb_error *err)
 {
     if (!format->element || lb_format_has_tensor_scale(format) || format->group > MOST_OF_A_BLOCK)
         return lb_fail(err, LB_EUNSUPPORTED,
@@ -38,7 +38,7 @@ lb_status lb_low_bit_create(const lb_format *format, const lb_config *c, size_t 
     lb_low_bit l = {.format = *format};
     size_t widest = 0, largest = 0;
     lb_status st = LB_OK;
-    LB_TRY(check(format, c, length, err));
+    LB_TRY(lb_low_bit_check(format, c, length, err));
     for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
         size_t rows, cols;
         lb_linear_shape(c, which, &rows, &cols);

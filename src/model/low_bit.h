@@ -23,8 +23,11 @@ typedef struct lb_low_bit {
     float *w; /* the largest matrix */
 } lb_low_bit;
 
-/* For sequences of `length` tokens, max_tokens of them at once. LB_EUNSUPPORTED where the format is not one of blocks
- * with a scale of their own (MX), LB_EINVAL where its blocks do not divide a length that is summed over. */
+/* LB_EUNSUPPORTED where the format is not one of blocks with a scale of their own (MX), LB_EINVAL where its blocks do
+ * not divide a length that is summed over; `length` is of the sequences. */
+lb_status lb_low_bit_check(const lb_format *format, const lb_config *config, size_t length, lb_error *err);
+
+/* For sequences of `length` tokens, max_tokens of them at once; what lb_low_bit_check refuses, refused. */
 lb_status lb_low_bit_create(const lb_format *format, const lb_config *config, size_t max_tokens,
                             size_t length, lb_low_bit *out, lb_error *err);
 void lb_low_bit_free(lb_low_bit *low_bit);

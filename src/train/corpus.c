@@ -260,8 +260,11 @@ lb_status lb_corpus_make(const char *folder, const lb_corpus_source *source, con
         if (texts[opened].size == 0)
             LB_GO(lb_fail(err, LB_EINVAL, "%s: is empty", source->texts[opened++]));
     }
-    if (source->valid)
+    if (source->valid) {
         LB_GO(lb_map_open(source->valid, &valid, err));
+        if (valid.size == 0)
+            LB_GO(lb_fail(err, LB_EINVAL, "%s: is empty", source->valid));
+    }
     lb_text_add_format(&partial, "%s.partial", folder);
     if (partial.failed)
         LB_GO(no_memory(err));

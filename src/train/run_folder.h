@@ -11,6 +11,7 @@
 
 #define LB_INTERRUPTED_NAME "interrupted"
 #define LB_RUN_NAME "run.json"
+#define LB_AVERAGED_NAME "averaged"
 
 typedef struct lb_run_steps {
     uint64_t *steps; /* ascending */

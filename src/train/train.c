@@ -17,6 +17,7 @@
 #include "train/bpe_train.h"
 #include "train/model_folder.h"
 #include "train/optimizer.h"
+#include "train/run_average.h"
 #include "train/run_folder.h"
 #include "train/train_log.h"
 #include "train/train_settings.h"
@@ -38,6 +39,7 @@ typedef struct trainer {
     lb_parameters parameters;
     lb_train_state state;
     lb_schedule schedule;
+    lb_average_named average; /* where the options name one */
     lb_window_order order;
     lb_optimizer optimizer;
     lb_training_pass pass;
@@ -46,6 +48,7 @@ typedef struct trainer {
     float *grads;
     uint32_t *ids, *targets; /* of micro_tokens */
     int lock;
+    bool made; /* the folder is new */
     /* This process's part of the run. */
     double began;
     uint64_t began_step;
@@ -96,8 +99,10 @@ static lb_status open_folder(trainer *t, lb_error *err)
     else if (!t->o.resume && there)
         st = lb_fail(err, LB_EEXIST,
                      "%s is a run already; add --resume to go on with it, or choose another folder", run);
-    else if (!lb_path_exists(run))
+    else if (!lb_path_exists(run)) {
         st = lb_make_directory(run, err);
+        t->made = st == LB_OK;
+    }
     if (st == LB_OK)
         st = lb_lock_directory(run, &t->lock, err);
     if (st == LB_OK && t->o.resume)
@@ -156,6 +161,9 @@ static lb_status open_corpus(trainer *t, lb_error *err)
     if (st == LB_OK && t->corpus.vocab > t->config.vocab)
         st = lb_fail(err, LB_EINVAL, "%s: its tokenizer has %zu tokens, the model a vocabulary of %zu",
                      folder, t->corpus.vocab, t->config.vocab);
+    if (st == LB_OK && o->valid && t->corpus.valid.view.count <= o->length)
+        st = lb_fail(err, LB_EINVAL, "%s: %zu tokens of held-out text, want more than a sequence of %zu",
+                     o->valid, t->corpus.valid.view.count, o->length);
     lb_free(folder);
     return st;
 }
@@ -321,6 +329,15 @@ static lb_status make_room(trainer *t, lb_error *err)
     return LB_OK;
 }
 
+static lb_status check_average(trainer *t, lb_error *err)
+{
+    const lb_run_plan plan = {.run = t->o.output,
+                              .step = t->state.position.step,
+                              .last = t->schedule.steps,
+                              .save_every = t->o.save_every};
+    return t->o.average ? lb_run_average_check(&t->average, &plan, err) : LB_OK;
+}
+
 static lb_status open_run(trainer *t, lb_error *err)
 {
     LB_TRY(lb_kernels_choose(t->o.cpu, &t->kernels, err));
@@ -329,10 +346,14 @@ static lb_status open_run(trainer *t, lb_error *err)
     else if (t->o.from)
         LB_TRY(follow_parent(t, err));
     LB_TRY(lb_train_settings_resolve(&t->o, json_object_get(t->record, "settings"), err));
+    if (t->o.average)
+        LB_TRY(lb_average_parse(t->o.average, &t->average, err));
     if (t->o.low_bit)
         LB_TRY(lb_format_parse(t->o.low_bit, &t->format, err));
     LB_TRY(find_config(t, err));
     LB_TRY(lb_train_schedule(&t->o, &t->schedule, err));
+    if (t->o.low_bit)
+        LB_TRY(lb_low_bit_check(&t->format, &t->config, t->o.length, err));
     if (!t->o.resume) /* not before what is asked for makes sense */
         LB_TRY(open_folder(t, err));
     LB_TRY(open_corpus(t, err));
@@ -347,6 +368,7 @@ static lb_status open_run(trainer *t, lb_error *err)
         t->o.save_every = t->schedule.steps < 10 ? 1 : (size_t)(t->schedule.steps / 10);
     if (t->o.valid_every == 0)
         t->o.valid_every = t->o.save_every;
+    LB_TRY(check_average(t, err));
     LB_TRY(save_record(t, err));
     return lb_train_log_open(t->o.output, t->state.position.step, &t->log, err);
 }
@@ -538,6 +560,8 @@ lb_status lb_train(const lb_train_options *options, lb_train_result *result, lb_
     lb_train_options_init(&t.o);
     LB_TRY(lb_options_adopt(&t.o, sizeof t.o, options, "lb_train_options", err));
     lb_status st = open_run(&t, err);
+    if (st != LB_OK && t.made)
+        (void)rmdir(t.o.output); /* which it is only while nothing is in it */
     const uint64_t first = t.state.position.step;
     if (st == LB_OK)
         st = run(&t, err);
@@ -550,6 +574,8 @@ lb_status lb_train(const lb_train_options *options, lb_train_result *result, lb_
                 *err = other;
         }
     }
+    if (st == LB_OK && t.o.average)
+        st = lb_run_average_write(&t.average, t.o.output, &t.o.progress, err);
     if (st == LB_OK && result) {
         *result = (lb_train_result){.step = t.state.position.step,
                                     .tokens = t.state.position.tokens,

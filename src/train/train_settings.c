@@ -54,6 +54,7 @@ static const field fields[] = {
     {"log_every", SIZE, AT(log_every), 10, NULL, 1, 9e15, FREE},
     {"valid_every", SIZE, AT(valid_every), 0, NULL, 0, 0, FREE},
     {"valid_tokens", SIZE, AT(valid_tokens), 1 << 16, NULL, 1, 9e15, FREE},
+    {"average", NAME, AT(average), 0, NULL, 0, 0, OWN},
     {"keep_states", FLAG, AT(keep_states), 0, NULL, 0, 0, OWN},
 };
 enum { FIELDS = sizeof fields / sizeof *fields, LEAST_WARMUP = 200 };

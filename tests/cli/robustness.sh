@@ -63,6 +63,17 @@ if [ "$status" -ne 0 ]; then # it may have been quicker
 fi
 cmp -s "$work/one/results.csv" "$work/broken/results.csv" || bad 'robustness: a resumed study has other numbers'
 
+# A row of results.json that is not whole is measured again.
+python3 - "$work/broken/results.json" <<'PY'
+import json, sys
+study = json.load(open(sys.argv[1]))
+study["rows"][0]["loss"] = "low"
+del study["rows"][1]["quantized"][next(iter(study["rows"][1]["quantized"]))]["kl_mean"]
+json.dump(study, open(sys.argv[1], "w"))
+PY
+expect 0 "${study[@]}" -o "$work/broken" --resume -q
+cmp -s "$work/one/results.csv" "$work/broken/results.csv" || bad 'robustness: a row that is not whole was taken over'
+
 # Any recipe; one JSON object.
 expect 0 robustness "$work/run" --text "$work/valid" --tokens 256 --every 40 -o "$work/rtn" --method rtn --format mxfp4 --json -q
 silent_stderr

@@ -89,6 +89,26 @@ cmp -s "$work/mean/model.safetensors" "$work/run/averaged/model.safetensors" || 
 expect 0 average "$work/run/step-00000010" "$work/run/step-00000030" --weights 1,3 -o "$work/soup" --json
 stdout_has '"checkpoints": 2'
 expect 1 average "$work/run" --latest 9 -o "$work/never"
+"$LOWBIT" train --data "$work/run/data" --schedule constant -o "$work/mean_run" --tokens 100000000 "${small[@]}" \
+    --average latest:2 >/dev/null 2>"$work/err" & # the average is not forgotten where a run is told to stop
+pid=$!
+for _ in $(seq 1 400); do
+    grep -q '^step 15/' "$work/err" && break
+    sleep 0.05
+done
+kill -TERM "$pid"
+wait "$pid"
+step=$(od -An -t u8 -j 8 -N 8 "$work/mean_run/interrupted/training-state.bin" | tr -d ' ')
+expect 0 train --resume -o "$work/mean_run" --tokens $(((step + 3) * 128))
+expect 0 average "$work/mean_run" --latest 2 -o "$work/mean2"
+cmp -s "$work/mean2/model.safetensors" "$work/mean_run/averaged/model.safetensors" || bad 'train --resume: another average'
+expect 0 train --resume -o "$work/mean_run" --tokens $(((step + 30) * 128)) # longer: the average is that of the longer run
+expect 0 average "$work/mean_run" --latest 2 -o "$work/mean3"
+cmp -s "$work/mean3/model.safetensors" "$work/mean_run/averaged/model.safetensors" || bad 'train --resume: the old average'
+expect 1 train --data "$work/run/data" -o "$work/never" --tokens 3840 "${small[@]}" --average latest:4
+stderr_has 'an average of 4 checkpoints (latest:4), and the run will have 3'
+expect 1 train --data "$work/run/data" -o "$work/never" --tokens 3840 "${small[@]}" --average latest:3:20
+expect 0 train --data "$work/run/data" -o "$work/spaced" --tokens 3840 "${small[@]}" --average latest:2:20
 expect 2 average "$work/run" --weights 1,x -o "$work/never"
 
 # Misuse.
@@ -99,6 +119,15 @@ expect 2 train --text "$work/text" -o "$work/never" --tokens 5000 --average best
 expect 1 train --text "$work/nowhere" -o "$work/never" --tokens 3840 "${small[@]}"
 grep -q 'nowhere' "$work/err" || bad 'train: which text is missing is not said'
 expect 1 train --text "$work/text" -o "$work/never2" --tokens 3840 "${small[@]}" --lowbit int4-g128
+
+# What is refused leaves no empty folder.
+: >"$work/empty"
+expect 1 train --text "$work/text" --valid "$work/empty" -o "$work/never3" --tokens 3840 "${small[@]}"
+stderr_has 'empty: is empty'
+printf 'The cat.' >"$work/short"
+expect 1 train --text "$work/text" --valid "$work/short" --data "$work/short_data" -o "$work/never3" --tokens 3840 "${small[@]}"
+stderr_has 'tokens of held-out text, want more than a sequence of 32'
+[ ! -e "$work/never" ] && [ ! -e "$work/never2" ] && [ ! -e "$work/never3" ] || bad 'train: a refused run left a folder'
 
 [ "$failures" -eq 0 ] || { echo "$failures failed"; exit 1; }
 echo "train, average: all good"

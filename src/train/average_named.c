@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "cli/average_named.h"
+#include "train/average_named.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +20,7 @@ lb_status lb_average_parse(const char *text, lb_average_named *out, lb_error *er
     }
     if (!good)
         return lb_fail(err, LB_EINVAL,
-                       "--average wants latest:K, latest:K:STEPS or ema:KEEP (0 to less than 1), not \"%s\"",
+                       "an average is latest:K, latest:K:STEPS or ema:KEEP (0 to less than 1), not \"%s\"",
                        text);
     *out = a;
     return LB_OK;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Averages of a run's checkpoints, as flags name them. */
-#ifndef LB_CLI_AVERAGE_NAMED_H
-#define LB_CLI_AVERAGE_NAMED_H
+ * Averages of a run's checkpoints, as one word names them. */
+#ifndef LB_TRAIN_AVERAGE_NAMED_H
+#define LB_TRAIN_AVERAGE_NAMED_H
 
 #include "base/error.h"
 #include "lowbit/train.h"
