@@ -6,12 +6,14 @@
 # One JSON file for each row is kept in FOLDER; rows that have one are not run again, so that hours of runs can be
 # interrupted. A row is METHOD-FORMAT, or METHOD-FORMAT@SALIENCY. Where a layer's width is no multiple of the bank, the
 # layer gets the largest bank that divides it (the bits are those of the whole). SAMPLES, SEQLEN, TOKENS, THREADS,
-# METHODS, BANKS, FRACTIONS and WIDTHS change what is spent; needs python3 to read JSON, and gnuplot for the picture.
+# METHODS, BANKS, FRACTIONS and WIDTHS change what is spent, FLAGS what quantize gets besides ("--refine 0"); needs
+# python3 to read JSON, gnuplot for the picture, and bench_kernels (beside lowbit, or BENCH) for measured speeds.
 set -euo pipefail
 [ $# -ge 4 ] || { echo "usage: tools/sq_weights.sh MODEL CALIBRATION TEXT FOLDER [ROW...]" >&2; exit 2; }
 model=$1 calibration=$2 text=$3 folder=$4
 shift 4
 lowbit=${LOWBIT:-$(dirname "$0")/../build/lowbit}
+read -ra more <<<"${FLAGS:-}"
 mkdir -p "$folder"
 trap 'exit 130' INT TERM
 
@@ -71,24 +73,48 @@ for row; do
     rm -rf "$file.out" "$file.out.partial"
     "$lowbit" quantize "$model" -o "$file.out" --calib "$calibration" --samples "${SAMPLES:-64}" \
         --seqlen "${SEQLEN:-256}" --threads "${THREADS:-2}" --eval-text "$text" --eval-tokens "${TOKENS:-8192}" --json \
-        -q "${arguments[@]}" >"$file.tmp"
+        -q "${arguments[@]}" "${more[@]}" >"$file.tmp"
     mv "$file.tmp" "$file.json"
     rm -rf "$file.out"
 done
 
-# The table and the CSV; points and the fronts of either family for the picture.
+# How long a product with a vector takes, of matrices larger than the caches: bytes over the share of the read rate that
+# it gets in the same moment, which other programs disturb less than the time.
+bench=${BENCH:-$(dirname "$lowbit")/bench_kernels}
+if [ -x "$bench" ]; then
+    printf '%s\n' int8-g64 "$@" | sed 's/^rtn-//; s/^gptq-//; s/@.*//' | sort -u |
+        xargs -n 30 "$bench" "${REPEATS:-9}" avx512vnni 2048x2048 | awk '$6 == "thread" { print $4, $7 * $9 / $15 }' >"$folder/times"
+else
+    : >"$folder/times"
+fi
+
+# The table and the CSV; points for the picture.
 python3 - "$folder" "$@" <<'EOF_PYTHON'
-import csv, json, sys
+import csv, json, re, sys
 folder, rows = sys.argv[1], []
+times = {name: float(time) for name, time in (line.split() for line in open(folder + "/times"))}
+
+# Products with inputs of 8 bits, over those of W8A8: arXiv:2512.05409's two units side by side; that for L bits is H / L
+# times as fast and goes over every place. Integers of more than 4 bits are held in 8.
+def predicted(form):
+    sq = re.match(r"sq(\d)/(\d)-b\d+-s([0-9.]+)", form)
+    if not sq:
+        return 2.0 if int(form[3]) <= 4 else 1.0
+    ratio, low = int(sq[1]) / int(sq[2]), float(sq[3])
+    return min(ratio, 1 / (1 - low))
+
 for name in sys.argv[2:]:
     d = json.load(open("%s/%s.json" % (folder, name.replace("/", "_"))))
     e, (method, form) = d["eval"], name.split("-", 1)
     nominal = [layer.get("nominal_bits") for layer in d["layers"]]
+    time = times.get(form.split("@")[0])
     rows.append({
         "method": method, "format": form, "nominal_bits": nominal[0] if nominal[0] else "",
         "stored_bits": round(d["quantized_bits_per_weight"], 4), "whole_model_bits": round(d["bits_per_weight"], 4),
         "perplexity": e["perplexity"], "perplexity_stderr": e["perplexity_stderr"], "kl_mean": e["kl_mean"],
-        "kl_stderr": e["kl_stderr"], "top1_agreement": e["top1_agreement"], "seconds": round(d["seconds"], 1)})
+        "kl_stderr": e["kl_stderr"], "top1_agreement": e["top1_agreement"], "seconds": round(d["seconds"], 1),
+        "predicted_speedup": round(predicted(form.split("@")[0]), 3),
+        "measured_speedup": round(times["int8-g64"] / time, 3) if time else ""})
 with open(folder + "/sq-weights.csv", "w", newline="") as f:
     out = csv.DictWriter(f, list(rows[0]), lineterminator="\n")
     out.writeheader()
@@ -100,41 +126,14 @@ for r in rows:
         r["method"], r["format"], "%.3f" % r["nominal_bits"] if r["nominal_bits"] else "", r["stored_bits"],
         r["whole_model_bits"], r["perplexity"], r["perplexity_stderr"], r["kl_mean"], r["kl_stderr"],
         r["top1_agreement"]))
-
-def front(points):
-    best, kept = float("inf"), []
-    for bits, kl in sorted(points):
-        if kl < best:
-            best = kl
-            kept.append((bits, kl))
-    return kept
-
-for family in ("sq8/4", "sq8/3", "sq8/2", "sq", "int"):
-    points = [(r["stored_bits"], r["kl_mean"]) for r in rows
-              if r["method"] == "gptq" and r["format"].startswith(family) and "@" not in r["format"]]
-    points = front(points) if family in ("sq", "int") else sorted(points)
-    with open("%s/plot-%s.dat" % (folder, family.replace("/", "_")), "w") as f:
-        f.writelines("%g %g\n" % p for p in points)
+with open(folder + "/fronts", "w") as f:
+    f.write("family\tkl\tstored bits per weight, scales and marks included\t+predicted: products over W8A8's\t"
+            "+measured: product with a vector, over int8-g64's\n")
+    for r in rows:
+        if r["method"] == "gptq" and "@" not in r["format"]:
+            f.write("%s\t%g\t%g\t%g\t%s\n" % (
+                "integers" if r["format"].startswith("int") else r["format"][:5], r["kl_mean"], r["stored_bits"],
+                r["predicted_speedup"], r["measured_speedup"] or "-"))
 EOF_PYTHON
-command -v gnuplot >/dev/null 2>&1 || { echo "no picture: gnuplot is missing (Debian: apt install gnuplot-nox)" >&2; exit 0; }
-[ -s "$folder/plot-sq.dat" ] && [ -s "$folder/plot-int.dat" ] || exit 0
-plots="'$folder/plot-int.dat' with linespoints lw 2 pt 7 lc rgb '#1f5fa8' title 'integers, Pareto front'"
-plots+=", '$folder/plot-sq.dat' with lines lw 2 lc rgb '#b0552b' title 'SQ-format, Pareto front'"
-points=("8_4 4 #b0552b" "8_3 8 #7a7a2a" "8_2 12 #8a3a8a")
-for point in "${points[@]}"; do
-    read -r width mark colour <<<"$point"
-    [ ! -s "$folder/plot-sq$width.dat" ] ||
-        plots+=", '$folder/plot-sq$width.dat' with points pt $mark lc rgb '$colour' title '${width/_/\/}'"
-done
-gnuplot <<GNUPLOT
-set terminal svg size 760,460 font "sans-serif,14" background "#ffffff"
-set output "$folder/sq-weights.svg"
-set title "SQ-format for weights beside integers, GPTQ"
-set xlabel "stored bits per weight in the quantized layers, scales and marks included"
-set ylabel "mean KL from the float model, nats"
-set logscale y
-set format y "10^{%T}"
-set grid lc rgb "#dddddd"
-set key bottom left
-plot $plots
-GNUPLOT
+[ "$(wc -l <"$folder/fronts")" -lt 2 ] ||
+    "$(dirname "$0")/plot_fronts.sh" "SQ-format for weights beside integers, GPTQ" <"$folder/fronts" >"$folder/sq-weights.svg"
