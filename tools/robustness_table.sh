@@ -3,14 +3,15 @@
 # The tables of docs/results-training.md from results.csv of tools/robustness_study.sh: each kind of run at its last
 # checkpoint, mean and standard deviation over seeds, and as a multiple of the base run's decayed end of the same seed;
 # then rank correlations over all checkpoints that are no averages.
-#   tools/robustness_table.sh < docs/training-robustness.csv
-# Needs python3.
+#   tools/robustness_table.sh [FOLDER] < docs/training-robustness.csv
+# FOLDER gets training-error.svg and training-divergence.svg: the same means over tokens. Needs python3, and for pictures
+# gnuplot.
 set -euo pipefail
-[ $# -eq 0 ] || { sed -n '3,7s/^# *//p' "$0" >&2; exit 2; }
-table=$(mktemp)
-trap 'rm -f "$table"' EXIT
-cat >"$table"
-python3 - "$table" <<'EOF_PYTHON'
+[ $# -le 1 ] || { sed -n '3,8s/^# *//p' "$0" >&2; exit 2; }
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cat >"$scratch/table"
+python3 - "$scratch/table" "${1:-}" <<'EOF_PYTHON'
 import csv, re, statistics, sys
 rows = list(csv.DictReader(open(sys.argv[1])))
 formats = [key[:-6] for key in rows[0] if key.endswith("_error")]
@@ -67,4 +68,43 @@ plain = [r for r in rows if not r["average"] and not r["run"].startswith("soup")
 for column in ("loss", "tokens", "learning_rate", "weight_norm", "crest"):
     a, b = (ranks([float(r[c]) for r in plain]) for c in (column, formats[0] + "_error"))
     print("- %s: %+.2f" % (column, statistics.correlation(a, b)))
+
+# Means over seeds at each place, spreads as bars: (tokens, mean, deviation).
+def course(kind, average, column):
+    places = {}
+    for row in rows:
+        if re.sub(r"-s\d+", "", row["run"]) == kind and row["average"] == average:
+            places.setdefault(int(row["tokens"]), []).append(float(row[column]))
+    return [(t / 1e6, statistics.mean(v), statistics.stdev(v) if len(v) > 1 else 0.0) for t, v in sorted(places.items())]
+
+def draw(path, column, scale, title, unit):
+    out = ['set terminal svg size 840,520 font "sans-serif,14" background "#ffffff"', 'set output "%s"' % path,
+           'set title "%s"' % title, 'set xlabel "million tokens"', 'set ylabel "%s"' % unit, 'set grid lc rgb "#dddddd"',
+           'set key outside right top Left reverse samplen 2', 'set yrange [0:*]', 'set xrange [0.7:7.1]']
+    curves, kinds = [], [("base", "η 0.003, λ 0.3"), ("lr0.001", "η 0.001"), ("lr0.01", "η 0.01"), ("wd0.1", "λ 0.1"),
+                         ("cosine", "cosine")]
+    def curve(name, points, color, style, label):
+        out.append("$%s << EOD\n%s\nEOD" % (name, "\n".join("%g %g %g" % (x, scale * y, scale * e) for x, y, e in points)))
+        curves.append("$%s with lines %s lc rgb '%s' %s" % (name, style, color, "title '%s'" % label if label else "notitle"))
+        curves.append("$%s with yerrorbars pt 7 ps 0.4 lc rgb '%s' notitle" % (name, color))
+    colors = "#0072b2 #009e73 #d55e00 #8a3a8a #555555".split()
+    for number, ((kind, label), color) in enumerate(zip(kinds, colors)):
+        trunk = course(kind, "", column)
+        curve("t%d" % number, trunk, color, "lw 2", label)
+        end = course(kind + "-decay6000", "", column)
+        mean = course(kind, "latest:10:50", column)
+        if end:
+            curve("e%d" % number, trunk[-1:] + end, color, "lw 2 dt 2", "…, decayed")
+        if mean:
+            curve("m%d" % number, mean, color, "lw 1 dt 3", "…, mean of ten")
+    out.append("plot " + ", ".join(curves))
+    subprocess.run(["gnuplot"], input="\n".join(out), text=True, check=True)
+
+if sys.argv[2]:
+    import subprocess
+    name = formats[0]
+    draw(sys.argv[2] + "/training-error.svg", name + "_error", 100, "Quantization error at %s, mean and spread of the seeds" % name,
+         "quantized loss / loss - 1, %")
+    draw(sys.argv[2] + "/training-divergence.svg", name + "_kl_mean", 1,
+         "Divergence of %s from its checkpoint, mean and spread of the seeds" % name, "KL, nats per token")
 EOF_PYTHON

@@ -10,7 +10,7 @@
 #include "io/utf8.h"
 #include "report/filter.h"
 
-enum { USUAL_WIDTH = 840, USUAL_HEIGHT = 520, MAX_SVG_BYTES = 64 << 20 };
+enum { USUAL_WIDTH = 840, USUAL_HEIGHT = 520, LEGEND_ROW = 22, TITLE_ROWS = 110, MAX_SVG_BYTES = 64 << 20 };
 static const double max_seconds = 60.0;
 static const double bar_space = 0.8; /* of a category's width */
 
@@ -133,9 +133,11 @@ static void put_categories(lb_text *out, const lb_plot *plot)
 
 static void put_settings(lb_text *out, const lb_plot *plot)
 {
-    bool legend = false;
+    unsigned labels = 0;
     for (size_t i = 0; i < plot->series_count; i++)
-        legend = legend || plot->series[i].label;
+        labels += plot->series[i].label != NULL;
+    /* A legend in two columns would leave no room for what it explains. */
+    const unsigned tall = LEGEND_ROW * labels + TITLE_ROWS, usual = tall > USUAL_HEIGHT ? tall : USUAL_HEIGHT;
     lb_text_add_format(out,
                        "set terminal svg size %u,%u noenhanced font 'sans-serif,14' background '#ffffff'\n"
                        "set encoding utf8\n"
@@ -143,8 +145,8 @@ static void put_settings(lb_text *out, const lb_plot *plot)
                        "set datafile commentschars ''\n"
                        "set grid lc rgb '#dddddd'\n"
                        "set style fill solid 0.8\n",
-                       plot->width ? plot->width : USUAL_WIDTH, plot->height ? plot->height : USUAL_HEIGHT);
-    lb_text_add_string(out, legend ? "set key outside right top Left reverse samplen 2\n" : "set key off\n");
+                       plot->width ? plot->width : USUAL_WIDTH, plot->height ? plot->height : usual);
+    lb_text_add_string(out, labels ? "set key outside right top Left reverse samplen 2\n" : "set key off\n");
     put_title(out, "title", plot->title);
     put_title(out, "xlabel", plot->x_title);
     put_title(out, "ylabel", plot->y_title);

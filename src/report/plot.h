@@ -48,7 +48,7 @@ typedef struct lb_plot {
     size_t category_count;
     const lb_plot_series *series;
     size_t series_count;
-    unsigned width, height; /* 0: 840 x 520 */
+    unsigned width, height; /* 0: 840 x 520, or as high as the legend */
 } lb_plot;
 
 enum { LB_PLOT_COLORS = 12 };

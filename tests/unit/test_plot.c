@@ -131,6 +131,37 @@ static void every_style(void **state)
     free(svg);
 }
 
+/* Of gnuplot's curves, whose frame is 840 wide: how far right the axes' last corner is. */
+static void a_long_legend_leaves_room(void **state)
+{
+    enum { MANY = 40 };
+    (void)state;
+    if (!has_gnuplot())
+        skip();
+    lb_plot_series s[MANY];
+    for (size_t i = 0; i < MANY; i++)
+        s[i] = (lb_plot_series){.label = "a run of some name, latest:10:50", .x = xs, .y = ys, .n = 4};
+    const lb_plot plot = {.series = s, .series_count = MANY};
+    char *svg = draw(&plot);
+    unsigned width = 0, height = 0;
+    assert_int_equal(sscanf(strstr(svg, "width="), "width=\"%u\" height=\"%u\"", &width, &height), 2);
+    assert_int_equal(width, 840);
+    assert_true(height >= 40 * 14);
+    /* All texts of the legend begin at one place: it has one column. */
+    char *first = strstr(svg, ">a run"), *last = first;
+    double from = 0.0, to = 0.0;
+    for (char *at = first; at; at = strstr(at + 1, ">a run"))
+        last = at;
+    for (char *at = first; from == 0.0; at--)
+        if (strncmp(at, "translate(", 10) == 0)
+            from = strtod(at + 10, NULL);
+    for (char *at = last; to == 0.0; at--)
+        if (strncmp(at, "translate(", 10) == 0)
+            to = strtod(at + 10, NULL);
+    assert_true(fabs(from - to) < 1.0);
+    free(svg);
+}
+
 /* Points that have no place are left out, and no others. */
 static void points_that_are_not_there(void **state)
 {
@@ -278,9 +309,13 @@ static void broken_gnuplot(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_style),     cmocka_unit_test(points_that_are_not_there),
-        cmocka_unit_test(hostile_texts),   cmocka_unit_test(files),
-        cmocka_unit_test(nothing_to_draw), cmocka_unit_test(broken_gnuplot),
+        cmocka_unit_test(every_style),
+        cmocka_unit_test(a_long_legend_leaves_room),
+        cmocka_unit_test(points_that_are_not_there),
+        cmocka_unit_test(hostile_texts),
+        cmocka_unit_test(files),
+        cmocka_unit_test(nothing_to_draw),
+        cmocka_unit_test(broken_gnuplot),
     };
     return cmocka_run_group_tests_name("plot", tests, NULL, NULL);
 }
