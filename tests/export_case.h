@@ -107,6 +107,18 @@ static inline const unsigned char *export_part(const reader *r, const char *laye
     return t->data;
 }
 
+/* What quantization_config says under `key`. */
+static inline void config_says(const char *folder, const char *key, const char *text)
+{
+    json_t *config = reader_json(folder, "config.json");
+    const json_t *value = json_object_get(json_object_get(config, "quantization_config"), key);
+    char *got = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    if (!got || strcmp(got, text) != 0)
+        fail_msg("%s: \"%s\" is %s, wanted %s", folder, key, got ? got : "missing", text);
+    free(got);
+    json_decref(config);
+}
+
 /* Bit `bit` of a word of 32, little endian. */
 static inline unsigned export_bit(const unsigned char *words, size_t word, size_t bit)
 {

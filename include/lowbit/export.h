@@ -35,7 +35,8 @@ typedef struct lb_export_result {
     size_t tensors;
     uint64_t bytes; /* of all files written */
     char types[200]; /* "35 x Q4_0, 1 x F16, 11 x F32" */
-    size_t reserved[8]; /* 0 */
+    size_t without_tokenizer; /* 1: gguf, of a model that has no tokenizer, which most readers want */
+    size_t reserved[7]; /* 0 */
 } lb_export_result;
 
 LB_API void lb_export_options_init_sized(lb_export_options *options, size_t size);

@@ -53,6 +53,7 @@ static json_t *result_json(const export_args *args, const lb_export_result *r)
     json_object_set_new(json, "packed_layers", json_integer((json_int_t)r->layers));
     json_object_set_new(json, "dequantized_layers", json_integer((json_int_t)r->dequantized));
     json_object_set_new(json, "types", json_string(r->types));
+    json_object_set_new(json, "without_tokenizer", json_boolean(r->without_tokenizer));
     json_object_set_new(json, "bytes", json_integer((json_int_t)r->bytes));
     return json;
 }
@@ -93,7 +94,11 @@ int cmd_export(int argc, char **argv)
         printf("%s: %zu tensors (%s), %s\n", args.output, r.tensors, r.types,
                lb_bytes_text((double)r.bytes, bytes));
         if (r.dequantized)
-            printf("%zu layers that had codes are floats now\n", r.dequantized);
+            printf("%zu layer%s that had codes %s floats now\n", r.dequantized, r.dequantized == 1 ? "" : "s",
+                   r.dequantized == 1 ? "is" : "are");
+        if (r.without_tokenizer)
+            printf(
+                "the model has no tokenizer, and neither has the file, which llama.cpp will not open so\n");
         st = lb_output_flush(&err);
     }
     return st == LB_OK ? LB_EXIT_DONE : lb_cli_failed("export", &err, false);

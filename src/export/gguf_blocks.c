@@ -3,6 +3,7 @@
 #include "export/gguf_blocks.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "base/half.h"
@@ -10,6 +11,7 @@
 #include "formats/gguf_order.h"
 #include "formats/int.h"
 #include "formats/k_blocks.h"
+#include "model/foreign_rows.h"
 
 enum { BLOCK = 32 };
 
@@ -24,7 +26,7 @@ static bool is_f16(float x)
 typedef struct survey {
     int low, high; /* of the integers */
     bool scales_fit; /* every scale is an f16 */
-    bool minima_fit; /* and so is every scale * zero */
+    bool minima_fit; /* and every zero can be told from scale * zero as an f16 */
 } survey;
 
 static void look_at_row(const lb_weight *w, const lb_export_row *row, survey *s)
@@ -35,7 +37,9 @@ static void look_at_row(const lb_weight *w, const lb_export_row *row, survey *s)
     }
     for (size_t g = 0; g < lb_format_groups(&w->format, w->cols); g++) {
         s->scales_fit = s->scales_fit && is_f16(row->scales[g]);
-        s->minima_fit = s->minima_fit && is_f16(row->scales[g] * (float)row->zeros[g]);
+        const float minimum = lb_round_to_f16(-(row->scales[g] * (float)row->zeros[g]));
+        s->minima_fit = s->minima_fit && isfinite(minimum) &&
+                        lb_foreign_zero_of_minimum(row->scales[g], minimum) == row->zeros[g];
     }
 }
 
@@ -86,6 +90,13 @@ static lb_status type_of_integers(const lb_weight *w, lb_dtype *out, lb_error *e
     return LB_OK;
 }
 
+/* Blocks of GGUF that no format has go out as they came in. */
+static bool is_copied(const lb_weight *weight)
+{
+    return lb_format_is_float(&weight->format) && weight->foreign.kind == LB_PACKED_HERE && weight->tensor &&
+           lb_dtype_block_elems(weight->tensor->dtype) > 1;
+}
+
 lb_status lb_gguf_type_for(const lb_weight *weight, lb_dtype *out, lb_error *err)
 {
     const lb_format *f = &weight->format;
@@ -98,11 +109,17 @@ lb_status lb_gguf_type_for(const lb_weight *weight, lb_dtype *out, lb_error *err
         *out = types[f->bits - 2];
         return LB_OK;
     }
+    if (is_copied(weight)) {
+        *out = weight->tensor->dtype;
+        return LB_OK;
+    }
     if (!order)
-        return lb_fail(err, LB_EUNSUPPORTED, "%s is %s, of which GGUF has no type", weight->name, f->name);
+        return lb_fail(err, LB_EUNSUPPORTED, "%s is %s, of which GGUF has no type%s", weight->name,
+                       lb_export_codes_name(weight), lb_export_advice(weight));
     if (weight->cols % order->elems != 0)
-        return lb_fail(err, LB_EUNSUPPORTED, "%s has %zu columns, and a block of GGUF's %s holds %zu",
-                       weight->name, weight->cols, order->name, order->elems);
+        return lb_fail(err, LB_EUNSUPPORTED, "%s has %zu columns, and a block of GGUF's %s holds %zu%s",
+                       weight->name, weight->cols, order->name, order->elems,
+                       weight->cols % f->group == 0 ? "; --to compressed-tensors holds it" : "");
     *out = order == &lb_gguf_mxfp4 ? LB_DTYPE_MXFP4 : LB_DTYPE_NVFP4;
     return LB_OK;
 }
@@ -161,9 +178,16 @@ done:
     return st;
 }
 
-lb_status lb_gguf_blocks(const lb_weight *weight, lb_dtype type, const lb_export_row *row, uint8_t *out,
-                         lb_error *err)
+lb_status lb_gguf_blocks(const lb_weight *weight, lb_dtype type, size_t index, lb_export_row *row,
+                         uint8_t *out, lb_error *err)
 {
+    if (is_copied(weight)) {
+        const lb_tensor *t = weight->tensor;
+        const size_t bytes = weight->cols / lb_dtype_block_elems(type) * lb_dtype_block_bytes(type);
+        memcpy(out, t->data + lb_tensor_stored_row(t, index) * bytes, bytes);
+        return LB_OK;
+    }
+    LB_TRY(lb_export_row_read(weight, index, row, err));
     if (type == LB_DTYPE_MXFP4 || type == LB_DTYPE_NVFP4)
         return reorder(weight, row, out, err);
     if (weight->format.ops == &lb_k_format) {

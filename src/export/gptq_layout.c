@@ -6,9 +6,23 @@
 #include "base/alloc.h"
 #include "formats/bits.h"
 
+bool lb_gptq_is_copied(const lb_gptq_layout *layout, const lb_weight *weight)
+{
+    const lb_foreign_layer *f = &weight->foreign;
+    return layout->has_g_idx && f->kind == LB_PACKED_GPTQ && lb_format_is_float(&weight->format) &&
+           f->zero_offset == layout->zeros_minus_one;
+}
+
 lb_status lb_gptq_scheme(const lb_gptq_layout *layout, const lb_weight *weight, lb_int_scheme *out,
                          lb_error *err)
 {
+    if (lb_gptq_is_copied(layout, weight)) {
+        *out = (lb_int_scheme){.bits = weight->foreign.bits, .group = weight->foreign.group};
+        return LB_OK;
+    }
+    if (lb_format_is_float(&weight->format) && weight->foreign.kind == LB_PACKED_GPTQ && layout->has_g_idx)
+        return lb_fail(err, LB_EUNSUPPORTED, "%s is %s, which go out only as they came in: with --zeros %s",
+                       weight->name, lb_export_codes_name(weight), weight->foreign.zero_offset ? "v1" : "v2");
     LB_TRY(lb_int_scheme_of(weight, layout->tool, out, err));
     if (!layout->any_bits && out->bits > 4)
         out->bits = 8;
@@ -42,6 +56,18 @@ static lb_status check_zeros(const lb_weight *w, lb_error *err)
     return st;
 }
 
+/* Tensors of another tool, as they are. */
+static size_t plan_copy(const lb_weight *w, lb_tensor_out parts[LB_FOLDER_MAX_PARTS])
+{
+    static char *const names[] = {".qweight", ".qzeros", ".scales", ".g_idx"};
+    for (unsigned i = 0; i < w->part_count; i++) {
+        const lb_tensor *t = w->parts[i];
+        parts[i] = (lb_tensor_out){.name = names[i], .dtype = t->dtype, .rank = t->rank};
+        memcpy(parts[i].shape, t->shape, sizeof t->shape);
+    }
+    return w->part_count;
+}
+
 lb_status lb_gptq_plan(lb_folder *folder, const lb_export_item *item,
                        lb_tensor_out parts[LB_FOLDER_MAX_PARTS], size_t *count, lb_error *err)
 {
@@ -49,6 +75,10 @@ lb_status lb_gptq_plan(lb_folder *folder, const lb_export_item *item,
     const lb_weight *w = &item->weight;
     lb_int_scheme scheme;
     LB_TRY(lb_gptq_scheme(layout, w, &scheme, err));
+    if (lb_gptq_is_copied(layout, w)) {
+        *count = plan_copy(w, parts);
+        return LB_OK;
+    }
     if (item->which == LB_BLOCK_LINEARS)
         return lb_fail(err, LB_EUNSUPPORTED, "%s is packed, and %s packs linear layers of blocks only",
                        w->name, layout->tool);
@@ -91,6 +121,10 @@ lb_status lb_gptq_fill(lb_folder *folder, const lb_export_item *item, uint8_t *c
     lb_int_layer l = {0};
     uint8_t *stream = NULL, *zeros = NULL;
     lb_status st;
+    for (unsigned i = 0; lb_gptq_is_copied(layout, w) && i < w->part_count; i++)
+        memcpy(parts[i], w->parts[i]->data, w->parts[i]->bytes);
+    if (lb_gptq_is_copied(layout, w))
+        return LB_OK;
     LB_GO(lb_gptq_scheme(layout, w, &scheme, err));
     LB_GO(lb_int_layer_read(w, scheme.bits, &l, err));
     LB_GO(lb_alloc_array(&stream, lb_bits_bytes(l.cols, l.bits), 1, w->name, err));

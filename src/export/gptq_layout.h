@@ -28,6 +28,10 @@ lb_status lb_gptq_plan(lb_folder *folder, const lb_export_item *item,
                        lb_tensor_out parts[LB_FOLDER_MAX_PARTS], size_t *count, lb_error *err);
 lb_status lb_gptq_fill(lb_folder *folder, const lb_export_item *item, uint8_t *const *parts, lb_error *err);
 
+/* Whether a layer that another tool packed in this layout, and that no format of lowbit has (its columns are
+ * in an order of their own, say), goes out as it came in. */
+bool lb_gptq_is_copied(const lb_gptq_layout *layout, const lb_weight *weight);
+
 /* The scheme that a layer gets, bits widened. */
 lb_status lb_gptq_scheme(const lb_gptq_layout *layout, const lb_weight *weight, lb_int_scheme *out,
                          lb_error *err);

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "model/foreign.h"
 #include "pack/copy_beside.h"
 
 void lb_folder_layer_name(const lb_export_item *item, char out[LB_FOLDER_NAME_BYTES])
@@ -78,7 +79,8 @@ static lb_status add_layer(lb_folder *f, const lb_export_item *item, lb_error *e
         LB_TRY(add(f, item, (unsigned)i, true, name, &parts[i], err));
     }
     f->result->layers++;
-    lb_export_count(&f->tally, item->weight.format.name);
+    lb_export_count(&f->tally, lb_format_is_float(&item->weight.format) ? lb_foreign_name(&item->weight)
+                                                                        : item->weight.format.name);
     return LB_OK;
 }
 

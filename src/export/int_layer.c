@@ -10,8 +10,7 @@ lb_status lb_int_scheme_of(const lb_weight *weight, const char *kind, lb_int_sch
     const lb_format *f = &weight->format;
     if (!lb_export_is_integer(f))
         return lb_fail(err, LB_EUNSUPPORTED, "%s is %s, and %s holds integers with scales only%s",
-                       weight->name, f->name, kind,
-                       f->element ? "; --to compressed-tensors or gguf may hold it" : "");
+                       weight->name, lb_export_codes_name(weight), kind, lb_export_advice(weight));
     *out = (lb_int_scheme){
         .bits = f->bits, .group = f->group, .symmetric = f->ops != &lb_int_format || f->symmetric};
     return LB_OK;

@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/half.h"
+#include "formats/block_format.h"
 #include "formats/element.h"
 #include "formats/int.h"
 #include "model/foreign.h"
@@ -85,7 +86,26 @@ void lb_export_list_free(lb_export_list *list)
 
 bool lb_export_has_codes(const lb_weight *weight)
 {
-    return !lb_format_is_float(&weight->format);
+    return !lb_format_is_float(&weight->format) || weight->foreign.kind != LB_PACKED_HERE ||
+           (weight->tensor && lb_dtype_block_elems(weight->tensor->dtype) > 1);
+}
+
+const char *lb_export_codes_name(const lb_weight *weight)
+{
+    if (!lb_format_is_float(&weight->format))
+        return weight->format.name;
+    if (weight->foreign.kind == LB_PACKED_HERE)
+        return lb_dtype_name(weight->tensor->dtype);
+    return weight->foreign.order ? "integers with columns in an order of their own"
+                                 : "integers with scales or zeros that no format of lowbit has";
+}
+
+const char *lb_export_advice(const lb_weight *weight)
+{
+    const lb_format *f = &weight->format;
+    if (f->element == &lb_e2m1 && f->rule != LB_SCALE_EXACT)
+        return "; --to compressed-tensors and gguf hold it";
+    return f->element == &lb_e4m3 && f->rule != LB_SCALE_EXACT ? "; --to compressed-tensors holds it" : "";
 }
 
 bool lb_export_is_integer(const lb_format *format)
@@ -112,7 +132,7 @@ void lb_export_integers(const lb_format *format, const uint8_t *codes, const flo
 
 lb_status lb_export_row_make(const lb_weight *weight, lb_export_row *out, lb_error *err)
 {
-    const bool coded = lb_export_has_codes(weight);
+    const bool coded = !lb_format_is_float(&weight->format);
     const size_t groups = coded ? lb_format_groups(&weight->format, weight->cols) : 0, cols = weight->cols;
     *out = (lb_export_row){
         .codes = lb_alloc(cols, 1),

@@ -24,8 +24,13 @@ typedef struct lb_export_list {
 lb_status lb_export_list_make(const lb_weights *weights, lb_export_list *out, lb_error *err);
 void lb_export_list_free(lb_export_list *list);
 
-/* Whether a weight consists of codes. */
+/* Whether a weight consists of codes: of a format, or (read as the values that they stand for) of a block type
+ * of GGUF or a layer of another tool that no format has. */
 bool lb_export_has_codes(const lb_weight *weight);
+/* What they are called, for messages. */
+const char *lb_export_codes_name(const lb_weight *weight);
+/* "; --to KIND holds it" where another kind does and integers with scales do not, or "". */
+const char *lb_export_advice(const lb_weight *weight);
 
 /* Whether its values are scale * integer, with integers of at most 9 bits. */
 bool lb_export_is_integer(const lb_format *format);

@@ -44,7 +44,7 @@ static lb_status kind_of(const lb_folder *folder, const lb_weight *w, scheme_kin
         *out = MXFP8;
     else
         return lb_fail(err, LB_EUNSUPPORTED, "%s is %s, which compressed-tensors has no format for", w->name,
-                       f->name);
+                       lb_export_codes_name(w));
     return LB_OK;
 }
 
@@ -95,11 +95,10 @@ static lb_status plan(lb_folder *folder, const lb_export_item *item, lb_tensor_o
         return lb_fail(err, LB_EUNSUPPORTED,
                        "%s is packed, and this export packs linear layers of blocks only", w->name);
     if (w->cols % group != 0)
-        return lb_fail(
-            err, LB_EUNSUPPORTED,
-            "%s has %zu columns in groups of %zu, and compressed-tensors needs whole groups; --to gptq "
-            "takes short ones",
-            w->name, w->cols, group);
+        return lb_fail(err, LB_EUNSUPPORTED,
+                       "%s has %zu columns in groups of %zu, and compressed-tensors needs whole groups%s",
+                       w->name, w->cols, group,
+                       kind <= NAIVE && w->cols % 32 == 0 ? "; --to gptq takes short ones" : "");
     *count = 0;
     if (kind == PACKED || kind == NAIVE) {
         LB_TRY(lb_int_check_scales(w, err));

@@ -259,10 +259,8 @@ static lb_status make_row(const lb_weight *w, size_t index, lb_dtype dtype, lb_e
                           lb_error *err)
 {
     const bool narrow = dtype == LB_DTYPE_F32 || dtype == LB_DTYPE_F16 || dtype == LB_DTYPE_BF16;
-    if (!narrow && lb_export_has_codes(w)) {
-        LB_TRY(lb_export_row_read(w, index, row, err));
-        return lb_gguf_blocks(w, dtype, row, out, err);
-    }
+    if (!narrow && lb_export_has_codes(w))
+        return lb_gguf_blocks(w, dtype, index, row, out, err);
     LB_TRY(lb_weight_read(w, index, 1, row->values, err));
     if (narrow)
         return lb_export_narrow(w->name, row->values, w->cols, dtype, out, err);
@@ -325,6 +323,7 @@ lb_status lb_export_gguf(const lb_weights *weights, const lb_export_options *opt
     LB_GO(plan(&job, err));
     LB_GO(put_keys(&job, &keys, err));
     LB_GO(lb_gguf_write(options->output, &keys, job.tensors, job.count, put_body, &job, err));
+    result->without_tokenizer = weights->checkpoint.tokenizer == NULL;
     lb_export_tell(&job.tally, result->types, sizeof result->types);
     LB_GO(lb_map_open(options->output, &written, err));
     result->bytes = written.size;

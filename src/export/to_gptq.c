@@ -58,6 +58,17 @@ static lb_status add_rules(lb_folder *folder, const lb_int_scheme *common, json_
     return LB_OK;
 }
 
+/* Whether columns of some layer are in an order of their own, by their activations as a rule. */
+static bool has_order(const lb_folder *folder)
+{
+    const gptq_state *s = folder->state;
+    const lb_export_item *item;
+    for (size_t i = 0; (item = lb_folder_packed_item(folder, i)) != NULL; i++)
+        if (lb_gptq_is_copied(&s->layout, &item->weight) && item->weight.foreign.order)
+            return true;
+    return false;
+}
+
 static lb_status config(lb_folder *folder, json_t **out, lb_error *err)
 {
     const gptq_state *s = folder->state;
@@ -72,8 +83,8 @@ static lb_status config(lb_folder *folder, json_t **out, lb_error *err)
     json_t *json = lb_gptq_scheme_json(&common), *dynamic = json_object();
     json_t *more = json_pack("{s:s, s:s, s:b, s:b, s:b, s:f, s:s, s:{s:s}}", "quant_method", "gptq",
                              "checkpoint_format", s->layout.zeros_minus_one ? "gptq" : "gptq_v2", "desc_act",
-                             0, "true_sequential", 0, "lm_head", 0, "damp_percent", 0.01, "pack_dtype",
-                             "int32", "meta", "quantizer", "lowbit:" LB_VERSION);
+                             (int)has_order(folder), "true_sequential", 0, "lm_head", 0, "damp_percent", 0.01,
+                             "pack_dtype", "int32", "meta", "quantizer", "lowbit:" LB_VERSION);
     lb_status st = json && dynamic && more && json_object_update(json, more) == 0
                        ? add_rules(folder, &common, dynamic, err)
                        : LB_ENOMEM;

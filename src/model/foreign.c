@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "formats/int.h"
 #include "model/foreign_rows.h"
+#include "model/foreign_scheme.h"
 
 /* ---- quantization_config ----------------------------------------------------------------------------- */
 
@@ -158,14 +159,36 @@ static lb_status set_group(const lb_weights *weights, lb_weight *w, size_t group
     return LB_OK;
 }
 
-/* Words of 32 bits that hold `count` codes of as many bits, 2 to 8; 0: there is no such number of bits. */
-static unsigned bits_of(size_t words, size_t count)
+static size_t words_for(size_t count, unsigned bits)
 {
-    for (unsigned bits = 2; bits <= 8; bits++) {
-        if ((count * bits + 31) / 32 == words)
-            return bits;
+    return (count * bits + 31) / 32;
+}
+
+/* The bits of codes, `count` of which are packed into `words` words of 32 bits: what the configuration says, which must
+ * fit; where it says nothing, the one number from 2 to 8 that fits. *bits is 0 where none does. */
+static lb_status find_bits(const lb_weights *weights, const lb_weight *w, size_t words, size_t count,
+                           unsigned *bits, lb_error *err)
+{
+    unsigned declared, fitting = 0;
+    *bits = 0;
+    LB_TRY(lb_foreign_declared_bits(weights, w->name, &declared, err));
+    for (unsigned b = 2; b <= 8; b++) {
+        if (words_for(count, b) != words)
+            continue;
+        fitting++;
+        *bits = !declared || b == declared ? b : *bits;
     }
-    return 0;
+    if (fitting > 0 && declared && *bits == 0)
+        return lb_fail(err, LB_EFORMAT,
+                       "%s: the codes of %s take %zu words for %zu numbers, which %u bits, as the "
+                       "configuration has it, do not",
+                       weights->checkpoint.path, w->name, words, count, declared);
+    if (fitting > 1 && !declared)
+        return lb_fail(err, LB_EFORMAT,
+                       "%s: the codes of %s take %zu words for %zu numbers, and which of %u numbers of "
+                       "bits that is the configuration does not say",
+                       weights->checkpoint.path, w->name, words, count, fitting);
+    return LB_OK;
 }
 
 static lb_status find_gptq(const lb_weights *weights, lb_weight *w, lb_error *err)
@@ -174,13 +197,13 @@ static lb_status find_gptq(const lb_weights *weights, lb_weight *w, lb_error *er
     const lb_tensor *qweight = sibling(weights, w->name, ".qweight"),
                     *scales = sibling(weights, w->name, ".scales");
     f->kind = LB_PACKED_GPTQ;
-    f->bits = w->cols % 32 == 0 ? bits_of(lb_tensor_rows(qweight), w->cols) : 0;
+    if (w->cols % 32 == 0)
+        LB_TRY(find_bits(weights, w, lb_tensor_rows(qweight), w->cols, &f->bits, err));
     if (f->bits == 0 || !scales)
         return fail_at(weights, qweight, "codes of 2 to 8 bits for all columns, and scales beside them", err);
     LB_TRY(set_group(weights, w, lb_tensor_rows(scales), err));
     LB_TRY(take(weights, w, ".qweight", LB_DTYPE_I32, w->cols * f->bits / 32, w->rows, &f->codes, err));
-    LB_TRY(
-        take(weights, w, ".qzeros", LB_DTYPE_I32, f->groups, (w->rows * f->bits + 31) / 32, &f->zeros, err));
+    LB_TRY(take(weights, w, ".qzeros", LB_DTYPE_I32, f->groups, words_for(w->rows, f->bits), &f->zeros, err));
     LB_TRY(take(weights, w, ".scales", LB_DTYPE_COUNT, f->groups, w->rows, &f->scales, err));
     f->zero_offset = weights->foreign_zeros_less_one;
     if (sibling(weights, w->name, ".g_idx"))
@@ -193,6 +216,11 @@ static lb_status find_awq(const lb_weights *weights, lb_weight *w, lb_error *err
     lb_foreign_layer *f = &w->foreign;
     const lb_tensor *qweight = sibling(weights, w->name, ".qweight"),
                     *scales = sibling(weights, w->name, ".scales");
+    unsigned declared;
+    LB_TRY(lb_foreign_declared_bits(weights, w->name, &declared, err));
+    if (declared && declared != 4)
+        return lb_fail(err, LB_EUNSUPPORTED, "%s: AWQ with %u bits; lowbit reads 4", weights->checkpoint.path,
+                       declared);
     f->kind = LB_PACKED_AWQ;
     f->bits = 4;
     if (w->rows % 8 != 0 || !scales)
@@ -203,18 +231,50 @@ static lb_status find_awq(const lb_weights *weights, lb_weight *w, lb_error *err
     return take(weights, w, ".scales", LB_DTYPE_COUNT, f->groups, w->rows, &f->scales, err);
 }
 
+/* The shape that is noted beside packed codes. */
+static lb_status take_shape(const lb_weights *weights, lb_weight *w, lb_error *err)
+{
+    const lb_tensor *t = sibling(weights, w->name, ".weight_shape");
+    const size_t wanted[2] = {w->rows, w->cols};
+    if (!t)
+        return LB_OK;
+    const size_t bytes = t->dtype == LB_DTYPE_I64 ? 8 : 4;
+    if ((t->dtype != LB_DTYPE_I64 && t->dtype != LB_DTYPE_I32) || lb_tensor_elems(t) != 2)
+        return fail_at(weights, t, "two whole numbers", err);
+    for (size_t i = 0; i < 2; i++) {
+        int64_t wide = 0;
+        int32_t narrow;
+        memcpy(bytes == 8 ? (void *)&wide : (void *)&narrow, t->data + i * bytes, bytes);
+        const int64_t value = bytes == 8 ? wide : narrow;
+        if (value < 0 || (uint64_t)value != wanted[i])
+            return lb_fail(err, LB_EFORMAT, "%s: %s says %lld where %s is %zu x %zu",
+                           weights->checkpoint.path, t->name, (long long)value, w->name, w->rows, w->cols);
+    }
+    take_unread(weights, w, ".weight_shape");
+    return LB_OK;
+}
+
 static lb_status find_integers(const lb_weights *weights, lb_weight *w, const lb_tensor *packed,
                                lb_error *err)
 {
     lb_foreign_layer *f = &w->foreign;
     const lb_tensor *scale = sibling(weights, w->name, ".weight_scale");
     f->kind = packed ? LB_PACKED_STREAM : LB_PACKED_BYTES;
-    f->bits = packed ? bits_of(lb_tensor_cols(packed), w->cols) : 8;
+    if (packed) {
+        LB_TRY(find_bits(weights, w, lb_tensor_cols(packed), w->cols, &f->bits, err));
+    } else {
+        LB_TRY(lb_foreign_declared_bits(weights, w->name, &f->bits, err));
+        if (f->bits && f->bits != 8)
+            return lb_fail(err, LB_EFORMAT,
+                           "%s: %s has a byte for each code, and %u bits by the configuration",
+                           weights->checkpoint.path, w->name, f->bits);
+        f->bits = 8;
+    }
     if (f->bits == 0 || !scale)
         return lb_fail(err, LB_EFORMAT, "%s: %s is not packed in 2 to 8 bits, or has no scales",
                        weights->checkpoint.path, w->name);
     LB_TRY(set_group(weights, w, lb_tensor_cols(scale), err));
-    const size_t words = (w->cols * f->bits + 31) / 32;
+    const size_t words = words_for(w->cols, f->bits);
     if (packed)
         LB_TRY(take(weights, w, ".weight_packed", LB_DTYPE_I32, w->rows, words, &f->codes, err));
     else
@@ -222,13 +282,12 @@ static lb_status find_integers(const lb_weights *weights, lb_weight *w, const lb
     LB_TRY(take(weights, w, ".weight_scale", LB_DTYPE_COUNT, w->rows, f->groups, &f->scales, err));
     if (sibling(weights, w->name, ".weight_zero_point"))
         LB_TRY(packed
-                   ? take(weights, w, ".weight_zero_point", LB_DTYPE_I32, (w->rows * f->bits + 31) / 32,
+                   ? take(weights, w, ".weight_zero_point", LB_DTYPE_I32, words_for(w->rows, f->bits),
                           f->groups, &f->zeros, err)
                    : take(weights, w, ".weight_zero_point", LB_DTYPE_I8, w->rows, f->groups, &f->zeros, err));
     if (sibling(weights, w->name, ".weight_g_idx"))
         LB_TRY(take(weights, w, ".weight_g_idx", LB_DTYPE_I32, 1, w->cols, &f->order, err));
-    take_unread(weights, w, ".weight_shape");
-    return LB_OK;
+    return take_shape(weights, w, err);
 }
 
 /* The parts of block formats lie as lowbit's own do; only the scale of the tensor is its inverse. */

@@ -110,6 +110,12 @@ float lb_foreign_exact_scale(const lb_weights *weights, const char *name, float 
 
 enum { BLOCK = 32 };
 
+int lb_foreign_zero_of_minimum(float d, float m)
+{
+    const float z = d > 0.0f ? -m / d : 0.0f;
+    return z > -0.5f && z < 15.5f ? (int)lrintf(z) : 0;
+}
+
 static const uint8_t *gguf_block(const lb_weight *w, size_t row, size_t block)
 {
     const lb_tensor *t = w->foreign.codes;
@@ -117,13 +123,12 @@ static const uint8_t *gguf_block(const lb_weight *w, size_t row, size_t block)
     return t->data + (lb_tensor_stored_row(t, row) * (w->cols / elems) + block) * bytes;
 }
 
-/* Whether a block of Q4_1 is scale * (code - zero) with a zero of 4 bits. */
+/* Whether a block of Q4_1 is scale * (code - zero) with a zero of 4 bits: its minimum is then an f16 of the product. */
 static bool has_zero(const uint8_t *block, int *zero)
 {
     const float d = lb_f16_read(block), m = lb_f16_read(block + 2);
-    const float z = d > 0.0f ? -m / d : 0.0f;
-    *zero = z >= 0.0f && z <= 15.0f ? (int)lrintf(z) : 0;
-    return !signbit(d) && -(d * (float)*zero) == m;
+    *zero = lb_foreign_zero_of_minimum(d, m);
+    return !signbit(d) && lb_round_to_f16(-(d * (float)*zero)) == m;
 }
 
 static bool all_have_zeros(const lb_weight *w)

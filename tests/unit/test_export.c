@@ -74,17 +74,6 @@ static double gptq_value(const reader *r, const char *layer, size_t rows, size_t
     return reader_half(s + 2 * (g * rows + row)) * (code - zero);
 }
 
-static void config_says(const char *folder, const char *key, const char *text)
-{
-    json_t *config = reader_json(folder, "config.json");
-    const json_t *value = json_object_get(json_object_get(config, "quantization_config"), key);
-    char *got = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS) : NULL;
-    if (!got || strcmp(got, text) != 0)
-        fail_msg("%s: \"%s\" is %s, wanted %s", folder, key, got ? got : "missing", text);
-    free(got);
-    json_decref(config);
-}
-
 static void gptq_codes(void **state)
 {
     (void)state;

@@ -104,6 +104,7 @@ static void what_goes_out_comes_back(void **state)
         {"int4-g32", "gguf", false},
         {"int5-g32", "gguf", false},
         {"int8-g32", "gguf", false},
+        {"int4-g32-asym", "gguf", false},
         {"mxfp4", "gguf", false},
         {"nvfp4", "gguf", false},
     };
@@ -216,6 +217,31 @@ static void scattered_groups_are_read_as_values(void **state)
     lb_weights_close(w);
     double score;
     perplexity_of(o.output, &score); /* every command reads it */
+    /* Out again it goes as it came in; no other kind has such columns, and floats nobody asked for. */
+    lb_export_options again, refused;
+    lb_export_result result;
+    lb_export_options_init(&again);
+    again.model = o.output;
+    again.kind = "gptq";
+    refused = again;
+    refused.kind = "awq";
+    again.output = in_work("orders");
+    if (lb_export(&again, &result, &err) != LB_OK)
+        fail_msg("%s", err.msg);
+    reader *copy = export_open(again.output);
+    assert_memory_equal(export_part(copy, LAYER, ".qweight", "I32", 8, 32), q, 4 * 8 * 32);
+    assert_memory_equal(export_part(copy, LAYER, ".scales", "F16", 2, 32), s, 2 * 2 * 32);
+    const reader_tensor *g_idx = reader_get(copy, LAYER ".g_idx", "I32");
+    assert_memory_equal(g_idx->data, order, sizeof order);
+    config_says(again.output, "desc_act", "true");
+    reader_close(copy);
+    again.output = in_work("orders2");
+    again.zeros_v2 = true;
+    assert_int_equal(lb_export(&again, &result, &err), LB_EUNSUPPORTED);
+    assert_non_null(strstr(err.msg, "with --zeros v1"));
+    refused.output = in_work("orders3");
+    assert_int_equal(lb_export(&refused, &result, &err), LB_EUNSUPPORTED);
+    assert_non_null(strstr(err.msg, "columns in an order of their own"));
     order[5] = 2;
     rewrite(o.output, &c);
     assert_int_equal(lb_weights_open(o.output, &w, &err), LB_EFORMAT);
@@ -252,6 +278,89 @@ static void a_zero_beyond_the_codes_is_read_as_values(void **state)
 }
 
 /* AutoGPTQ stores a bias of zeros where a layer has none; one that is not zero would be lost. */
+/* Blocks of Q4_1 whose minima are no zeros times scales: no format of lowbit has them. */
+static void strange_blocks_go_out_as_they_came(void **state)
+{
+    (void)state;
+    lb_error err;
+    size_t size, size2;
+    float before[64], after[64];
+    lb_export_options o = export_options(export_quantized("int4-g32-asym", NULL, 0), "gguf");
+    must_export(&o);
+    lb_weights *w = must_open(o.output);
+    const lb_weight fine = layer_of(w, 1, 2, true);
+    assert_string_equal(fine.format.name, "int4-g32-asym");
+    const lb_mapping *file = &w->checkpoint.tensors.files[0];
+    const size_t at = (size_t)(fine.foreign.codes->data - (const uint8_t *)file->data);
+    lb_weights_close(w);
+    char *bytes = scratch_read(o.output, &size);
+    bytes[at + 2] = (char)(bytes[at + 2] ^ 0x15); /* of the first block's minimum */
+    const char *strange = in_work("strange.gguf");
+    scratch_write(strange, bytes, size);
+    w = must_open(strange);
+    const lb_weight a = layer_of(w, 1, 2, true);
+    assert_true(lb_format_is_float(&a.format));
+    lb_export_options again = export_options(strange, "gguf");
+    must_export(&again);
+    char *copy = scratch_read(again.output, &size2);
+    lb_weights *back = must_open(again.output);
+    const lb_weight b = layer_of(back, 1, 2, true);
+    assert_string_equal(lb_dtype_name(b.tensor->dtype), "Q4_1");
+    for (size_t row = 0; row < 32; row++) {
+        assert_int_equal(lb_weight_read(&a, row, 1, before, &err), LB_OK);
+        assert_int_equal(lb_weight_read(&b, row, 1, after, &err), LB_OK);
+        assert_memory_equal(before, after, sizeof before);
+    }
+    assert_memory_equal(b.tensor->data, bytes + at, b.tensor->bytes);
+    lb_weights_close(w);
+    lb_weights_close(back);
+    free(bytes);
+    free(copy);
+    again = export_options(strange, "gptq");
+    must_not_export(&again, LB_EUNSUPPORTED,
+                    "v_proj.weight is Q4_1, and GPTQ holds integers with scales only");
+    again.dequantize = true;
+    assert_int_equal(must_export(&again).dequantized, 1);
+}
+
+/* Rows so short that several numbers of bits take as many words: the configuration says which it is. */
+static void short_rows_have_the_bits_that_are_said(void **state)
+{
+    (void)state;
+    static const tiny_model_options narrow = {
+        .seed = 5, .hidden = 16, .ffn = 24, .dtype = LB_DTYPE_BF16, .tokenizer = TINY_BPE};
+    static const char *const formats[] = {"int4-row", "int8-row", "int4-row-asym", "int3-row",
+                                          "int5-row-asym"};
+    lb_error err;
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        lb_quantize_options q = small_options(tiny_in_work("narrow", &narrow), in_work("q-narrow"));
+        lb_quantize_result result;
+        q.method = "rtn";
+        q.format = formats[i];
+        scratch_remove(q.output);
+        must_quantize(&q, &result);
+        lb_quantize_result_free(&result);
+        lb_export_options o = export_options(q.output, "compressed-tensors");
+        must_export(&o);
+        lb_weights *a = must_open(q.output), *b = must_open(o.output);
+        for (unsigned which = 0; which < LB_BLOCK_LINEARS; which++) {
+            char name[128];
+            size_t rows, cols;
+            lb_weight x, y;
+            lb_linear_shape(&a->config, which, &rows, &cols);
+            lb_linear_name(1, which, name, sizeof name);
+            memcpy(name + strlen(name), ".weight", sizeof ".weight");
+            assert_int_equal(lb_weights_find(a, name, rows, cols, &x, &err), LB_OK);
+            if (lb_weights_find(b, name, rows, cols, &y, &err) != LB_OK)
+                fail_msg("%s", err.msg);
+            assert_string_equal(x.format.name, y.format.name);
+            same_rows(&x, &y);
+        }
+        lb_weights_close(a);
+        lb_weights_close(b);
+    }
+}
+
 static void empty_biases_are_passed_over(void **state)
 {
     (void)state;
@@ -357,12 +466,54 @@ static void broken_configurations_are_named(void **state)
     patch_config(o.output, "group_size", json_integer(32));
     patch_config(o.output, "checkpoint_format", json_string("marlin"));
     expect_refusal(o.output, LB_EUNSUPPORTED, "checkpoint_format \"marlin\"; lowbit reads gptq and gptq_v2");
+    patch_config(o.output, "checkpoint_format", json_string("gptq"));
+    patch_config(o.output, "bits", json_integer(99));
+    expect_refusal(o.output, LB_EFORMAT, "\"bits\"");
+    patch_config(o.output, "bits", json_integer(8));
+    expect_refusal(o.output, LB_EFORMAT,
+                   "take 8 words for 64 numbers, which 8 bits, as the configuration has it, do not");
+    patch_config(o.output, "bits", json_integer(4));
     patch_config(o.output, "quant_method", json_string("aqlm"));
     expect_refusal(o.output, LB_EUNSUPPORTED, "quantized by aqlm");
     o = export_options(export_quantized("int4-g32", NULL, 0), "awq");
     must_export(&o);
     patch_config(o.output, "version", json_string("gemv"));
     expect_refusal(o.output, LB_EUNSUPPORTED, "AWQ's layout \"gemv\"; lowbit reads gemm");
+    patch_config(o.output, "version", json_string("gemm"));
+    patch_config(o.output, "bits", json_integer(8));
+    expect_refusal(o.output, LB_EUNSUPPORTED, "AWQ with 8 bits; lowbit reads 4");
+    o = export_options(export_quantized("int4-g32", NULL, 0), "compressed-tensors");
+    must_export(&o);
+    static const struct {
+        const char *target, *type;
+        int bits;
+        const char *words; /* NULL: all is well */
+    } groups[] = {{"Linear", "int", 4, NULL},
+                  {"re:.*self_attn.*", "int", 4, NULL},
+                  {"re:self_attn.*", "int", 3, NULL}, /* matches from the beginning: no layer */
+                  {"re:.*v_proj$", "int", 3, "which 3 bits, as the configuration has it, do not"},
+                  {LAYER, "int", 8, "which 8 bits, as the configuration has it, do not"},
+                  {"Linear", "int", 40, "\"num_bits\""},
+                  {"Linear", "float", 4, "consists of integers, and its group's type is \"float\""},
+                  {"re:(", "int", 4, "the pattern \"(\" is not understood"}};
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+        patch_config(o.output, "config_groups",
+                     json_pack("{s:{s:[s], s:{s:i, s:s, s:i}}}", "group_0", "targets", groups[i].target,
+                               "weights", "num_bits", groups[i].bits, "type", groups[i].type, "group_size",
+                               32));
+        if (groups[i].words)
+            expect_refusal(o.output, groups[i].target[3] == '(' ? LB_EUNSUPPORTED : LB_EFORMAT,
+                           groups[i].words);
+        else
+            lb_weights_close(must_open(o.output));
+    }
+    const int64_t shape[2] = {-5, (int64_t)1 << 40};
+    const change c = {
+        LAYER ".weight_shape", false, {LAYER ".weight_shape", LB_DTYPE_I64, 1, {2}, shape, sizeof shape}};
+    o = export_options(export_quantized("int4-g32", NULL, 0), "compressed-tensors");
+    must_export(&o);
+    rewrite(o.output, &c);
+    expect_refusal(o.output, LB_EFORMAT, "weight_shape says -5 where");
 }
 
 int main(void)
@@ -372,6 +523,8 @@ int main(void)
         cmocka_unit_test(the_model_is_the_same_one),
         cmocka_unit_test(scattered_groups_are_read_as_values),
         cmocka_unit_test(a_zero_beyond_the_codes_is_read_as_values),
+        cmocka_unit_test(strange_blocks_go_out_as_they_came),
+        cmocka_unit_test(short_rows_have_the_bits_that_are_said),
         cmocka_unit_test(empty_biases_are_passed_over),
         cmocka_unit_test(broken_folders_are_named),
         cmocka_unit_test(broken_configurations_are_named),

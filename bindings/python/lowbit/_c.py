@@ -198,7 +198,7 @@ class ExportOptions(ctypes.Structure):
 class ExportResult(ctypes.Structure):
     _fields_ = [
         ("layers", c_size_t), ("dequantized", c_size_t), ("tensors", c_size_t), ("bytes", c_uint64),
-        ("types", c_char * 200), ("reserved", c_size_t * 8),
+        ("types", c_char * 200), ("without_tokenizer", c_size_t), ("reserved", c_size_t * 7),
     ]  # fmt: skip
 
 
