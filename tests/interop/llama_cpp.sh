@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # GGUF files that `lowbit export` makes, opened by llama.cpp: its perplexity tool beside `lowbit eval --protocol half`.
-#   LOWBIT=build/lowbit LLAMA_PERPLEXITY=.../llama-perplexity tests/interop/llama_cpp.sh MODEL TEXT [CTX [CHUNKS]]
-# Prints a table; exits 1 where the two differ by more than 0.5 %, 77 where the tool is not there.
+#   LOWBIT=build/lowbit LLAMA_PERPLEXITY=.../llama-perplexity tests/interop/llama_cpp.sh MODEL TEXT [CTX [CHUNKS [FORMAT...]]]
+# Without FORMAT floats of four types and all formats that GGUF has a type for; a K type is one of down_proj alone, beside
+# int8-g32, where the others' rows are no multiples of 256. Prints a table; exits 1 where the two differ by more than 0.5 %, 77 where the tool is not there.
 set -euo pipefail
 : "${LOWBIT:?set LOWBIT to the path of the command}"
 tool=${LLAMA_PERPLEXITY:-$(command -v llama-perplexity || true)}
@@ -11,6 +12,7 @@ if [ -z "$tool" ]; then
     exit 77
 fi
 model=${1:?a model} text=${2:?a text} ctx=${3:-512} chunks=${4:-8}
+shift $(($# < 4 ? $# : 4))
 threads=${THREADS:-1}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -39,13 +41,23 @@ compare() {
 }
 
 printf '%-34s %10s %10s %10s\n' "file" llama.cpp lowbit difference
-for dtype in f32 f16 bf16 q8_0; do
+dtypes=(f32 f16 bf16 q8_0)
+[ $# -eq 0 ] || dtypes=()
+[ $# -gt 0 ] || set -- int4-g32 int4-g128 int4-g32-asym int5-g32 int8-g32 mxint8 mxfp4 nvfp4 q2_k q3_k q4_k q5_k q6_k
+for dtype in "${dtypes[@]}"; do
     "$LOWBIT" export "$model" --to gguf --dtype "$dtype" --dequantize -o "$work/m.gguf" -q >/dev/null
     compare "floats as $dtype" "$work/m.gguf"
     rm "$work/m.gguf"
 done
-for format in int4-g32 int4-g128 int4-g32-asym int5-g32 int8-g32 mxint8 mxfp4 nvfp4 q2_k q3_k q4_k q5_k q6_k; do
-    "$LOWBIT" quantize "$model" -o "$work/q" --format "$format" --method rtn -q >/dev/null || continue # not its width
+for format; do
+    what=(--format "$format")
+    if ! "$LOWBIT" quantize "$model" -o "$work/q" --method rtn "${what[@]}" -q >/dev/null 2>"$work/log"; then
+        [[ $format == q?_k ]] && what=(--format int8-g32 --layer "*.down_proj=$format")
+        if ! "$LOWBIT" quantize "$model" -o "$work/q" --method rtn "${what[@]}" -q >/dev/null 2>"$work/log"; then
+            echo "$format: $(tail -n 1 "$work/log")" # not its width
+            continue
+        fi
+    fi
     types=$("$LOWBIT" export "$work/q" --to gguf --dequantize -o "$work/m.gguf" -q | sed 's/.*(\(.*\)).*/\1/')
     compare "$format" "$work/m.gguf"
     echo "    $types"
