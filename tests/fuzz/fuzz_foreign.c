@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * Any bytes as the tensors of a layer that another tool packed: six bytes that say which tool, its settings
- * and the
- * layer's shape, then a safetensors file with the tensors of the layer "m". What is accepted can be read,
- * row by row. */
+ * Any bytes as the tensors of a layer that another tool packed: six bytes that say which tool, its settings,
+ * the layer's shape and the length (in fours) of a quantization_config, which follows; then a safetensors file
+ * with the tensors of the layer "m". What is accepted can be read, row by row. */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "base/json.h"
 #include "io/safetensors.h"
 #include "model/foreign.h"
 
@@ -35,6 +35,20 @@ static void read_rows(const lb_weight *w)
     free(codes);
 }
 
+/* The first bytes as the configuration, which may also say which tool it was. */
+static void take_config(const uint8_t *text, size_t bytes, lb_weights *weights)
+{
+    json_t *config = NULL;
+    lb_error err;
+    const lb_weights before = *weights;
+    if (bytes == 0 || lb_json_parse((const char *)text, bytes, "fuzz.json", &config, &err) != LB_OK)
+        return;
+    const char *method = json_string_value(json_object_get(config, "quant_method"));
+    if (method && lb_foreign_open(weights, config, method, &err) != LB_OK)
+        *weights = before;
+    weights->checkpoint.config = json_pack("{s:o}", "quantization_config", config);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     lb_weights weights = {.checkpoint = {.path = (char[]){"fuzz"}}};
@@ -47,11 +61,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     weights.foreign_group = (size_t)data[2] * 16;
     w.rows = 1 + data[3] % MOST_ROWS;
     w.cols = 1 + data[4] % MOST_COLS;
-    if (lb_safetensors_parse(data + HEAD, size - HEAD, "fuzz.safetensors", 0, &weights.checkpoint.tensors,
-                             &err) != LB_OK)
-        return 0;
-    if (lb_foreign_has(&weights, w.name) && lb_foreign_find(&weights, &w, &err) == LB_OK)
+    size_t config = 4 * (size_t)data[5];
+    config = config < size - HEAD ? config : size - HEAD;
+    take_config(data + HEAD, config, &weights);
+    const bool parsed = lb_safetensors_parse(data + HEAD + config, size - HEAD - config, "fuzz.safetensors",
+                                             0, &weights.checkpoint.tensors, &err) == LB_OK;
+    if (parsed && lb_foreign_has(&weights, w.name) && lb_foreign_find(&weights, &w, &err) == LB_OK)
         read_rows(&w);
-    lb_tensor_set_free(&weights.checkpoint.tensors);
+    if (parsed)
+        lb_tensor_set_free(&weights.checkpoint.tensors);
+    json_decref(weights.checkpoint.config);
     return 0;
 }
