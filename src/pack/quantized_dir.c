@@ -68,11 +68,8 @@ static lb_status no_memory(lb_error *err)
     return lb_fail(err, LB_ENOMEM, "quantized checkpoint: no memory for a name");
 }
 
-static lb_status begin(lb_quantized_dir *dir, const json_t *record, lb_error *err)
+static lb_status save_record(const lb_quantized_dir *dir, const json_t *record, lb_error *err)
 {
-    LB_TRY(lb_make_directory(dir->partial, err));
-    dir->ours = true;
-    LB_TRY(lb_lock_directory(dir->partial, &dir->lock, err));
     char *path = lb_path_join(dir->partial, LB_RUN_RECORD_NAME);
     if (!path)
         return no_memory(err);
@@ -81,22 +78,25 @@ static lb_status begin(lb_quantized_dir *dir, const json_t *record, lb_error *er
     return st;
 }
 
+/* A folder that was there is this run's only where its record says so. An empty one is what a kill at the very start
+ * leaves, before there is a record. */
 static lb_status begin_or_resume(lb_quantized_dir *dir, const json_t *record, bool resume, lb_error *err)
 {
+    bool made = false, empty;
     if (lb_path_exists(dir->path))
         return lb_fail(err, LB_EEXIST, "the output %s exists already; choose another name or delete it",
                        dir->path);
-    const bool there = lb_path_exists(dir->partial);
-    if (there && !resume)
+    if (resume || !lb_path_exists(dir->partial))
+        LB_TRY(lb_hold_directory(dir->partial, &dir->lock, &made, err));
+    if (!made && !resume)
         return lb_fail(err, LB_EEXIST,
                        "%s exists: an unfinished run; add --resume to go on with it, or delete it",
                        dir->partial);
-    if (!there || rmdir(dir->partial) == 0) /* empty: killed before there was a record */
-        return begin(dir, record, err);
-    LB_TRY(lb_lock_directory(dir->partial, &dir->lock, err));
-    LB_TRY(lb_run_record_check(dir->partial, record, err));
+    LB_TRY(lb_directory_is_empty(dir->partial, &empty, err));
+    if (!empty)
+        LB_TRY(lb_run_record_check(dir->partial, record, err));
     dir->ours = true;
-    return LB_OK;
+    return empty ? save_record(dir, record, err) : LB_OK;
 }
 
 lb_status lb_quantized_dir_open(const char *out_path, const lb_weights *weights, const lb_recipe *recipe,
