@@ -53,7 +53,7 @@ wait_for() { # wait_for FILE: up to 20 s
 }
 "$LB_BUILD/make_tiny_model" "$work/wide" seed=8 tokenizer=bpe hidden=256 ffn=512 layers=2 || bad "no wide model"
 study=(study "$work/wide" --text "$text" --tokens 2048 --tensor-tokens 2048 --threads 1 -q)
-for signal in KILL HUP; do
+for signal in HUP KILL; do
     "$LOWBIT" "${study[@]}" -o "$work/study" >"$work/out" 2>"$work/err" &
     process=$!
     wait_for "$work/study.partial" || bad "$signal: no study.partial"
@@ -71,14 +71,25 @@ for signal in KILL HUP; do
         [ ! -e "$work/study.partial" ] || bad "$signal: study.partial is left"
     fi
 done
-"$LOWBIT" "${study[@]}" -o "$work/study" >"$work/out" 2>"$work/err" &
-process=$!
-wait_for "$work/study.partial" && kill -KILL "$process"
-wait "$process" 2>/dev/null
 expect 0 study "$model" --text "$text" --tokens 256 --tensor-tokens 128 -o "$work/study" -q
 [ ! -e "$work/study.partial" ] || bad "$name: study.partial is left"
 [ -s "$work/study/results.csv" ] || bad "$name: no results"
 [ -z "$(find "$work/study" -name '.*' -type f)" ] || bad "$name: a hidden file is left in the output"
+
+# An empty name is misuse, said before any work; an empty text is a text.
+for empty in "quantize $model -o" "export $model --to gguf -o" "eval $model --text" "study $model --text $text -o" \
+    "average $model -o" "tasks $model --task choice --data x --items" "quantize $model -o $work/no --report" "inspect"; do
+    read -ra words <<<"$empty"
+    expect 2 "${words[@]}" ""
+    stderr_has ' "" names nothing'
+    one_sentence
+done
+expect 2 quantize "$model" --output= --method rtn
+stderr_has '--output "" names nothing'
+expect 2 eval "" --text "$text"
+stderr_has 'MODEL "" names nothing'
+expect 1 run "$model" -p "" -n 2 --ignore-end -q
+stderr_has 'no tokens'
 
 # A folder of that name that lowbit did not make stays.
 mkdir "$work/gptq.partial"

@@ -101,8 +101,6 @@ echo precious >"$work/left.partial/thesis"
 expect 1 study "$model" --text "$text" -o "$work/left" -q
 one_sentence
 stderr_has 'left.partial exists'
-expect 1 study "$model" --text "$text" -o "" -q
-stderr_has 'has no name'
 expect 2 eval "$model" --text "$text" --fit search
 stderr_has '--fit belongs to --weights'
 
