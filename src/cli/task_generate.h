@@ -39,8 +39,8 @@ typedef struct lb_generated_result {
 lb_status lb_generated_read(const lb_generated_options *options, const lb_task_spec *spec,
                             lb_generated_task *out, lb_error *err);
 
-/* Greedy, until the next "Question:", an end token, or `most` tokens. Adds a JSON object per question, each in a line of
- * its own, to `items` unless it is NULL. */
+/* Greedy, until the next "Question:", an end token, or `most` tokens. Adds a JSON object per question, each in a line
+ * of its own, to `items` unless it is NULL. */
 lb_status lb_generated_run(const lb_generated_options *options, const lb_generated_task *task, lb_text *items,
                            lb_generated_result *out, lb_error *err);
 
