@@ -347,6 +347,33 @@ bool lb_path_same(const char *a, const char *b)
            first.st_ino == second.st_ino;
 }
 
+/* The folder where a file really is, to be given to free; NULL where there is none. */
+static char *real_folder(const char *path)
+{
+    char *real = realpath(path, NULL), *slash = real ? strrchr(real, '/') : NULL;
+    if (slash)
+        slash[slash == real] = '\0';
+    return real;
+}
+
+bool lb_path_belongs(const char *path, const char *anchor)
+{
+    struct stat info;
+    if (lstat(path, &info) == 0 && S_ISREG(info.st_mode))
+        return true;
+    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode))
+        return false;
+    char *parent = lb_path_parent(path), *holds = parent ? realpath(parent, NULL) : NULL;
+    char *target = real_folder(path), *beside = real_folder(anchor);
+    const bool belongs =
+        target && ((holds && strcmp(target, holds) == 0) || (beside && strcmp(target, beside) == 0));
+    free(holds);
+    free(target);
+    free(beside);
+    lb_free(parent);
+    return belongs;
+}
+
 char *lb_path_join(const char *folder, const char *name)
 {
     size_t a = strlen(folder), b = strlen(name);

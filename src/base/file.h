@@ -55,6 +55,10 @@ bool lb_path_is_directory(const char *path);
 /* Whether both exist and are one file or folder, whatever they are called. */
 bool lb_path_same(const char *a, const char *b);
 
+/* Whether `path` is an ordinary file that belongs where it is: no link, or one to a file directly in the folder that
+ * holds the link, or in the folder where the file `anchor` really is. */
+bool lb_path_belongs(const char *path, const char *anchor);
+
 /* "folder/name" in new memory (lb_free); NULL when there is none left. */
 char *lb_path_join(const char *folder, const char *name);
 /* The folder that holds `path` ("." where it has no slash); lb_free. Trailing slashes are ignored. */

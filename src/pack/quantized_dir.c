@@ -161,9 +161,9 @@ json_t *lb_quantized_dir_kept(const lb_quantized_dir *dir)
     return notes;
 }
 
-static bool has_notes(const lb_quantized_dir *dir)
+static bool has_file(const lb_quantized_dir *dir, const char *name)
 {
-    char *path = lb_path_join(dir->partial, notes_name);
+    char *path = lb_path_join(dir->partial, name);
     const bool there = path && lb_path_exists(path);
     lb_free(path);
     return there;
@@ -174,7 +174,7 @@ void lb_quantized_dir_close(lb_quantized_dir *dir)
     if (!dir)
         return;
     /* Only a folder of this run in which nothing is finished is worth nothing. */
-    if (dir->ours && !dir->finished && lb_quantized_dir_done(dir) == 0 && !has_notes(dir))
+    if (dir->ours && !dir->finished && lb_quantized_dir_done(dir) == 0 && !has_file(dir, notes_name))
         (void)lb_remove_directory(dir->partial, NULL);
     lb_unlock_directory(dir->lock);
     lb_free(dir->path);
@@ -559,12 +559,16 @@ static lb_status save_beside(const lb_quantized_dir *dir, const char *name, cons
     return st;
 }
 
-/* A folder's tokenizer files are copied as they are; a GGUF file's tokenizer becomes such files. */
+/* A folder's tokenizer files are copied as they are; a GGUF file's tokenizer becomes such files, and one that is not
+ * copied because it is a link to elsewhere. */
 static lb_status write_tokenizer(const lb_quantized_dir *dir, lb_error *err)
 {
     const lb_checkpoint *source = &dir->weights->checkpoint;
-    if (lb_path_is_directory(source->path))
-        return lb_copy_beside(source->path, dir->partial, err);
+    if (lb_path_is_directory(source->path)) {
+        LB_TRY(lb_copy_beside(source->path, dir->partial, err));
+        if (has_file(dir, "tokenizer.json") || has_file(dir, "tokenizer.model"))
+            return LB_OK;
+    }
     LB_TRY(save_beside(dir, "tokenizer.json", source->tokenizer, err));
     return save_beside(dir, "tokenizer_config.json", source->tokenizer_config, err);
 }

@@ -105,5 +105,34 @@ expect 0 export "$work/int4" --to gptq -o "$work/gptq" -q
 expect 0 inspect "$work/gptq"
 [ -z "$(find "$work/gptq" -name '.*' -type f)" ] || bad "$name: a hidden file is left in the output"
 
+# A model may be a stranger's: a link in it does not fetch what is none of its business. A cache of links works.
+echo secret >"$work/secret"
+cp -r "$model" "$work/stranger"
+ln -s "$work/secret" "$work/stranger/LICENSE"
+mkdir -p "$work/hub/blobs" "$work/hub/snapshots/rev"
+echo "free to use" >"$work/hub/blobs/LICENSE"
+for file in "$model"/*; do cp "$file" "$work/hub/blobs/"; done
+for file in "$work/hub/blobs"/*; do ln -s "../../blobs/${file##*/}" "$work/hub/snapshots/rev/${file##*/}"; done
+for to in export quantize; do
+    flags=(--to safetensors)
+    [ $to = export ] || flags=(--format int4-g32 --method rtn)
+    expect 0 $to "$work/stranger" "${flags[@]}" -o "$work/$to-stranger" -q
+    [ ! -e "$work/$to-stranger/LICENSE" ] || bad "$name: a link was followed"
+    [ -s "$work/$to-stranger/tokenizer.json" ] || bad "$name: no tokenizer"
+    expect 0 $to "$work/hub/snapshots/rev" "${flags[@]}" -o "$work/$to-hub" -q
+    grep -q 'free to use' "$work/$to-hub/LICENSE" || bad "$name: no LICENSE"
+    cmp -s "$model/tokenizer.json" "$work/$to-hub/tokenizer.json" || bad "$name: another tokenizer"
+done
+
+# Names need not be UTF-8; what is written of them is.
+odd=$work/$'caf\xe9-m'
+cp -r "$model" "$odd"
+expect 0 export "$odd" --to gguf -o "$work/odd.gguf" -q
+grep -qa $'caf\xef\xbf\xbd-m' "$work/odd.gguf" || bad "$name: the name is not in the file"
+! LC_ALL=C grep -qa $'caf\xe9-m' "$work/odd.gguf" || bad "$name: the name's own bytes are in the file"
+expect 0 quantize "$odd" --format int4-g32 --method rtn -o "$odd-int4" -q --json
+expect 0 export "$odd-int4" --to gptq -o "$odd-gptq" -q --json
+expect 0 inspect "$odd-gptq" --json
+
 [ "$failures" -eq 0 ] || { echo "$failures checks failed"; exit 1; }
 echo "outputs: all checks passed"
