@@ -102,6 +102,19 @@ expect 1 tasks "$model" --task piqa --data "$work/piqa" --items "$work/nodir/x"
 stderr_has 'nodir/x'
 grep -qx piqa "$work/err" && bad "$name: it had begun"
 
+# What is finished is told and kept when the run is stopped in the middle of the next task.
+for _ in $(seq 400); do cat "$work/gsm8k"; done >"$work/long"
+"$LOWBIT" tasks "$model" --task piqa --data "$work/piqa" --task gsm8k --data "$work/long" --most 90 --threads 1 \
+    --items "$work/stopped" >"$work/out" 2>"$work/err" &
+process=$!
+for _ in $(seq 2000); do grep -qx gsm8k "$work/err" && break; sleep 0.01; done
+kill -TERM "$process"
+wait "$process"
+[ $? -eq 130 ] || bad 'tasks, stopped: not exit status 130'
+grep -qE '^piqa +3 ' "$work/out" || bad 'tasks, stopped: no line of piqa'
+grep -q '^gsm8k' "$work/out" && bad 'tasks, stopped: a line of gsm8k'
+[ "$(grep -c '"task": "piqa"' "$work/stopped")" -eq 3 ] || bad 'tasks, stopped: --items lacks what was finished'
+
 # Misuse.
 expect 2 tasks "$model"
 expect 2 tasks "$model" --task piqa
