@@ -67,7 +67,8 @@ typedef struct lb_task_result {
     size_t reserved[8]; /* 0 */
 } lb_task_result;
 
-/* results [task_count]. All files are read before the first is scored. */
+/* results [task_count]. All files are read before the first is scored. After a failure those tasks that were finished
+ * have their results, and the others 0 items. */
 LB_API lb_status lb_tasks_run(const lb_tasks_options *options, lb_task_result *results, lb_error *err);
 
 #ifdef __cplusplus

@@ -28,21 +28,23 @@ lb_status lb_file_read(const char *path, size_t max_bytes, char **out, size_t *o
 /* The same of a text: LB_EFORMAT where it has a byte of 0, which no text has, but UTF-16 and most binary files do. */
 lb_status lb_file_read_text(const char *path, size_t max_bytes, char **out, size_t *out_size, lb_error *err);
 
-/* A file that appears under its name only when it is complete and synced: bytes go to
- * "PATH.tmp", and lb_writer_commit syncs it and renames it. */
+/* A file that appears under its name only when it is complete and synced: bytes go to a file of the writer's own
+ * beside it, ".NAME.lowbit-XXXXXX", which lb_writer_commit syncs and renames. Of two that write the same name at once
+ * each is whole, and the later is what stays. What a killed process left of this name is removed by the next writer. */
 typedef struct lb_writer {
     int fd;
     char *path, *temporary;
     uint64_t written;
 } lb_writer;
 
+/* LB_EEXIST where the path is a device, a pipe or a folder: it would become a file. */
 lb_status lb_writer_open(const char *path, lb_writer *out, lb_error *err);
 lb_status lb_writer_put(lb_writer *writer, const void *data, size_t bytes, lb_error *err);
 lb_status lb_writer_commit(lb_writer *writer, lb_error *err);
 /* Removes the temporary file; does nothing after a commit. */
 void lb_writer_abandon(lb_writer *writer);
 
-/* lb_writer in one call. LB_EEXIST where the path is a device, a pipe or a folder: it would become a file. */
+/* lb_writer in one call. */
 lb_status lb_file_replace(const char *path, const void *data, size_t bytes, lb_error *err);
 
 /* Copies a file through lb_writer. */
@@ -52,6 +54,10 @@ bool lb_path_exists(const char *path);
 bool lb_path_is_directory(const char *path);
 /* Whether both exist and are one file or folder, whatever they are called. */
 bool lb_path_same(const char *a, const char *b);
+
+/* Whether `path` is an ordinary file that belongs where it is: no link, or one to a file directly in the folder that
+ * holds the link, or in the folder where the file `anchor` really is. */
+bool lb_path_belongs(const char *path, const char *anchor);
 
 /* "folder/name" in new memory (lb_free); NULL when there is none left. */
 char *lb_path_join(const char *folder, const char *name);
@@ -65,6 +71,9 @@ lb_status lb_rename_directory(const char *from, const char *to, lb_error *err); 
 /* Removes a folder and the plain files directly in it; a sub-folder makes it fail. */
 lb_status lb_remove_directory(const char *path, lb_error *err);
 
+/* Whether there is nothing in a folder. */
+lb_status lb_directory_is_empty(const char *path, bool *empty, lb_error *err);
+
 /* Bytes of the plain files directly in a folder. */
 lb_status lb_directory_bytes(const char *path, uint64_t *bytes, lb_error *err);
 
@@ -72,6 +81,10 @@ lb_status lb_directory_bytes(const char *path, uint64_t *bytes, lb_error *err);
  * when another process holds it. */
 lb_status lb_lock_directory(const char *path, int *lock, lb_error *err);
 void lb_unlock_directory(int lock);
+
+/* Makes the folder where it is not there, and holds it; *made: whether it was not. Whoever was first has it: for all
+ * others it is in use. LB_EIO where it is a link or no folder. */
+lb_status lb_hold_directory(const char *path, int *lock, bool *made, lb_error *err);
 
 /* Bytes that this user may still write on the device that holds `path`. */
 lb_status lb_free_space(const char *path, uint64_t *bytes, lb_error *err);

@@ -139,11 +139,19 @@ static lb_status store_in_list(const lb_arg *option, const char *text, lb_arg_li
     return LB_OK;
 }
 
+/* Free text may be: a prompt, say. Names may not: of files, formats, methods. */
+static bool may_be_empty(const lb_arg *option)
+{
+    return !is_operand(option) && strcmp(lb_args_value_name(option), "TEXT") == 0;
+}
+
 static lb_status store(const lb_arg *option, const char *text, void *values, lb_error *err)
 {
     void *into = (char *)values + option->at;
     size_t size;
     double real;
+    if (text && !*text && !is_number(option) && option->kind != LB_ARG_CHOICE && !may_be_empty(option))
+        return lb_fail(err, LB_EINVAL, "%s \"\" names nothing", option->name);
     switch (option->kind) {
     case LB_ARG_FLAG:
         *(bool *)into = true;

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/file.h"
+#include "base/partial.h"
 #include "cli/args.h"
 #include "cli/command.h"
 #include "cli/output.h"
@@ -97,42 +97,12 @@ static lb_status run(const study_args *args, const lb_progress *progress, lb_stu
     return lb_evaluate_casts(&o, casts, LB_STUDY_CASTS, f->results, err);
 }
 
-/* The folder while it is being filled: "OUT.partial". It is made before the work, so that whatever is wrong
- * with OUT is said at once; lb_text_free. */
-static lb_status begin_folder(const char *output, lb_text *partial, lb_error *err)
-{
-    size_t length = strlen(output);
-    while (length > 1 && output[length - 1] == '/')
-        length--;
-    if (length == 0)
-        return lb_fail(err, LB_EINVAL, "the output has no name");
-    if (lb_path_exists(output))
-        return lb_fail(err, LB_EEXIST, "the output %s exists already; choose another name or delete it",
-                       output);
-    lb_text_add(partial, output, length);
-    lb_text_add_string(partial, ".partial");
-    if (partial->failed)
-        return lb_fail(err, LB_ENOMEM, "no memory for a name");
-    if (lb_path_exists(partial->data)) {
-        lb_text_free(partial);
-        return lb_fail(err, LB_EEXIST, "%s.partial exists: left by a study that was killed; delete it",
-                       output);
-    }
-    const lb_status st = lb_make_directory(partial->data, err);
-    if (st != LB_OK)
-        lb_text_free(partial);
-    return st;
-}
-
 /* The files, and then the folder's name. */
-static lb_status finish_folder(const lb_study_findings *f, const char *partial, const char *output,
-                               lb_error *err)
+static lb_status finish_folder(const lb_study_findings *f, lb_partial *partial, lb_error *err)
 {
     bool plots_missing = false;
-    LB_TRY(lb_study_write(f, partial, &plots_missing, err));
-    if (lb_path_exists(output)) /* rename would replace an empty folder without a word */
-        return lb_fail(err, LB_EEXIST, "the output %s has appeared meanwhile; nothing was written", output);
-    LB_TRY(lb_rename_directory(partial, output, err));
+    LB_TRY(lb_study_write(f, partial->path, &plots_missing, err));
+    LB_TRY(lb_partial_commit(partial, err));
     if (plots_missing)
         fprintf(stderr,
                 "lowbit study: no plots, since gnuplot is missing (Debian: apt install gnuplot-nox)\n");
@@ -163,24 +133,25 @@ int cmd_study(int argc, char **argv)
     lb_error err;
     lb_cli_progress bar;
     lb_study_findings f = {0};
-    lb_text command = {0}, partial = {0};
+    lb_text command = {0};
+    lb_partial partial = {0};
     if (!lb_args_parse(&spec, argc, argv, &args, &code))
         return code;
     lb_command_text(argc, argv, &command);
     f.model = args.model;
     f.text = args.text;
     f.command = command.data ? command.data : "";
-    lb_status st = args.output ? begin_folder(args.output, &partial, &err) : LB_OK;
+    /* Begun before the work, so that whatever is wrong with OUT is said at once. */
+    lb_status st = args.output ? lb_partial_begin(args.output, &partial, &err) : LB_OK;
     if (st == LB_OK) {
         const lb_progress progress = lb_cli_progress_begin(&bar, args.common.quiet);
         st = run(&args, &progress, &f, &err);
         lb_cli_progress_end(&bar);
     }
     const bool measured = st == LB_OK;
-    if (measured && partial.data)
-        st = finish_folder(&f, partial.data, args.output, &err);
-    if (partial.data && st != LB_OK)
-        (void)lb_remove_directory(partial.data, NULL);
+    if (measured && partial.path)
+        st = finish_folder(&f, &partial, &err);
+    lb_partial_abandon(&partial);
     if (measured) { /* whatever became of the folder, what was measured is told */
         lb_error unsaid;
         const lb_status said = args.common.json
@@ -188,7 +159,6 @@ int cmd_study(int argc, char **argv)
                                    : print_overview(&f, st == LB_OK ? &err : &unsaid);
         st = st == LB_OK ? said : st;
     }
-    lb_text_free(&partial);
     lb_study_free(&f.tensors);
     lb_text_free(&command);
     return st == LB_OK ? LB_EXIT_DONE : lb_cli_failed("study", &err, false);

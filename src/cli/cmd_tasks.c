@@ -36,7 +36,7 @@ static const lb_arg options[] = {
      .shown = "the first lines of --data, which are not scored then",
      .help = "where examples are from (one file for each --task, in order)"},
     {"--items", LB_ARG_STRING, offsetof(tasks_args, items), .value = "FILE",
-     .help = "write every question's log-likelihoods, a JSON object per line"},
+     .help = "write every question's log-likelihoods, or its answer, a JSON object per line"},
     {"--bos", LB_ARG_FLAG, offsetof(tasks_args, bos),
      .help = "begin with BOS where the model's tokenizer adds one, which the usual harness does not"},
     {"--most", LB_ARG_SIZE, offsetof(tasks_args, most), .low = 1, .preset = "256",
@@ -63,6 +63,7 @@ typedef struct findings {
     lb_task_result scored[LB_ARG_LIST_MAX];
     lb_generated_result generated[LB_ARG_LIST_MAX];
     size_t count;
+    lb_generated_task to_generate[LB_ARG_LIST_MAX];
     lb_text items; /* --items */
     const lb_task_spec *scoring[LB_ARG_LIST_MAX]; /* what lb_tasks_run was given */
 } findings;
@@ -84,8 +85,8 @@ static lb_status list_tasks(const tasks_args *args, findings *f, lb_error *err)
     for (size_t i = 0; i < f->count; i++) {
         const lb_task_kind *kind;
         f->tasks[i] = (lb_task_spec){.name = args->tasks.items[i],
-                                .data = args->data.items[i],
-                                .examples = args->examples.count ? args->examples.items[i] : NULL};
+                                     .data = args->data.items[i],
+                                     .examples = args->examples.count ? args->examples.items[i] : NULL};
         LB_TRY(lb_task_find(f->tasks[i].name, &kind, err));
         f->generates[i] = kind->scoring == LB_TASK_GENERATE;
     }
@@ -110,7 +111,7 @@ static void add_item(void *user, size_t task, const lb_task_scores *s)
 static lb_status run_scored(const tasks_args *args, findings *f, const lb_progress *progress, lb_error *err)
 {
     lb_task_spec tasks[LB_ARG_LIST_MAX];
-    lb_task_result results[LB_ARG_LIST_MAX];
+    lb_task_result results[LB_ARG_LIST_MAX] = {0};
     size_t count = 0;
     lb_tasks_options o;
     for (size_t i = 0; i < f->count; i++)
@@ -133,26 +134,74 @@ static lb_status run_scored(const tasks_args *args, findings *f, const lb_progre
         o.on_item = add_item;
         o.on_item_user = f;
     }
-    LB_TRY(lb_tasks_run(&o, results, err));
+    const lb_status st = lb_tasks_run(&o, results, err);
     for (size_t i = 0; i < count; i++)
         f->scored[f->scoring[i] - f->tasks] = results[i];
-    return LB_OK;
+    return st;
 }
 
-static lb_status run(const tasks_args *args, findings *f, const lb_progress *progress, lb_error *err)
+/* Every file is read, and found to be in order, before the model does any work: those of the tasks that generate here,
+ * and the others' as the first thing that lb_tasks_run does. */
+static lb_status run_all(const tasks_args *args, findings *f, const lb_progress *progress, lb_error *err)
 {
-    if (args->items && lb_path_exists(args->items))
-        return lb_fail(err, LB_EEXIST, "%s exists already; choose another name or delete it", args->items);
-    LB_TRY(run_scored(args, f, progress, err));
+    const lb_generated_options o = {.model = args->model,
+                                    .cpu = args->common.cpu,
+                                    .limit = args->limit,
+                                    .shots = args->shots,
+                                    .most = args->most,
+                                    .bos = args->bos,
+                                    .progress = *progress};
+    lb_text *items = args->items ? &f->items : NULL;
+    lb_status st = LB_OK;
     for (size_t i = 0; i < f->count; i++)
         if (f->generates[i])
-            LB_TRY(lb_task_generate(args->model, args->common.cpu, &f->tasks[i], args->limit, args->shots,
-                                    args->most, progress, &f->generated[i], err));
+            LB_GO(lb_generated_read(&o, &f->tasks[i], &f->to_generate[i], err));
+    LB_GO(run_scored(args, f, progress, err));
+    for (size_t i = 0; i < f->count; i++)
+        if (f->generates[i])
+            LB_GO(lb_generated_run(&o, &f->to_generate[i], items, &f->generated[i], err));
+done:
+    for (size_t i = 0; i < f->count; i++)
+        lb_generated_free(&f->to_generate[i]);
+    return st;
+}
+
+/* Whether a task has its result: not all have where something went wrong, or where the run was stopped. */
+static bool is_done(const findings *f, size_t i)
+{
+    return (f->generates[i] ? f->generated[i].items : f->scored[i].items) > 0;
+}
+
+static bool any_done(const findings *f)
+{
+    size_t i = 0;
+    while (i < f->count && !is_done(f, i))
+        i++;
+    return i < f->count;
+}
+
+/* The file of --items is opened before the work too. What was finished is kept, whatever became of the rest. */
+static lb_status run(const tasks_args *args, findings *f, const lb_progress *progress, lb_error *err)
+{
+    lb_writer writer;
     if (!args->items)
-        return LB_OK;
-    if (f->items.failed)
-        return lb_fail(err, LB_ENOMEM, "no memory for %s", args->items);
-    return lb_file_replace(args->items, f->items.data ? f->items.data : "", f->items.length, err);
+        return run_all(args, f, progress, err);
+    if (lb_path_exists(args->items))
+        return lb_fail(err, LB_EEXIST, "%s exists already; choose another name or delete it", args->items);
+    LB_TRY(lb_writer_open(args->items, &writer, err));
+    lb_error unkept;
+    const lb_status st = run_all(args, f, progress, err);
+    lb_error *why = st == LB_OK ? err : &unkept;
+    lb_status kept = LB_OK;
+    if (any_done(f)) {
+        kept = f->items.failed
+                   ? lb_fail(why, LB_ENOMEM, "no memory for %s", args->items)
+                   : lb_writer_put(&writer, f->items.data ? f->items.data : "", f->items.length, why);
+        if (kept == LB_OK)
+            kept = lb_writer_commit(&writer, why);
+    }
+    lb_writer_abandon(&writer);
+    return st == LB_OK ? kept : st;
 }
 
 static json_t *task_json(const findings *f, size_t i)
@@ -187,7 +236,8 @@ static lb_status print_json(const tasks_args *args, const findings *f, lb_error 
 {
     json_t *list = json_array();
     for (size_t i = 0; i < f->count; i++)
-        json_array_append_new(list, task_json(f, i));
+        if (is_done(f, i))
+            json_array_append_new(list, task_json(f, i));
     return lb_output_json(json_pack("{s:o, s:I, s:o}", "model", lb_json_text(args->model), "shots",
                                     (json_int_t)args->shots, "tasks", list),
                           err);
@@ -210,6 +260,8 @@ static lb_status print_table(const findings *f, lb_error *err)
     for (size_t i = 0; i < f->count; i++) {
         const lb_task_result *r = &f->scored[i];
         const lb_generated_result *g = &f->generated[i];
+        if (!is_done(f, i))
+            continue;
         lb_table_add(&table, f->tasks[i].name);
         if (f->generates[i]) { /* exact match: strict, and of the last number */
             lb_table_add_format(&table, "%zu", g->items);
@@ -253,8 +305,12 @@ int cmd_tasks(int argc, char **argv)
     const lb_progress progress = lb_cli_progress_begin(&bar, args.common.quiet);
     lb_status st = run(&args, &f, &progress, &err);
     lb_cli_progress_end(&bar);
-    if (st == LB_OK)
-        st = args.common.json ? print_json(&args, &f, &err) : print_table(&f, &err);
+    if (st == LB_OK || any_done(&f)) { /* hours of scoring are told, whatever came after them */
+        lb_error unsaid;
+        lb_error *why = st == LB_OK ? &err : &unsaid;
+        const lb_status said = args.common.json ? print_json(&args, &f, why) : print_table(&f, why);
+        st = st == LB_OK ? said : st;
+    }
     lb_text_free(&f.items);
     return st == LB_OK ? LB_EXIT_DONE : lb_cli_failed("tasks", &err, false);
 }

@@ -12,7 +12,10 @@ enum { BAR_CELLS = 24 };
 static const double REPAINT_SECONDS = 0.1;
 
 static volatile sig_atomic_t stop_asked;
-static struct sigaction old_interrupt, old_terminate;
+/* Ctrl-C, kill, and the terminal that is closed. */
+static const int stops[] = {SIGINT, SIGTERM, SIGHUP};
+enum { STOPS = sizeof stops / sizeof *stops };
+static struct sigaction before[STOPS];
 
 static void on_signal(int number)
 {
@@ -86,10 +89,12 @@ lb_progress lb_cli_progress_begin(lb_cli_progress *progress, bool quiet)
     /* SA_RESETHAND: the second signal meets the default action, and kills. */
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, NULL, &old_interrupt);
-    if (old_interrupt.sa_handler != SIG_IGN) /* a shell's background job keeps ignoring Ctrl-C */
-        sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, &old_terminate);
+    for (size_t i = 0; i < STOPS; i++) {
+        sigaction(stops[i], NULL, &before[i]);
+        if (before[i].sa_handler !=
+            SIG_IGN) /* a shell's background job keeps ignoring Ctrl-C, and nohup's SIGHUP */
+            sigaction(stops[i], &action, NULL);
+    }
     return (lb_progress){.fn = tell, .user = progress};
 }
 
@@ -100,6 +105,6 @@ void lb_cli_progress_end(lb_cli_progress *progress)
         fflush(progress->out);
     }
     progress->shown = false;
-    sigaction(SIGINT, &old_interrupt, NULL);
-    sigaction(SIGTERM, &old_terminate, NULL);
+    for (size_t i = 0; i < STOPS; i++)
+        sigaction(stops[i], &before[i], NULL);
 }

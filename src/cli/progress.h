@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Progress on stderr, and Ctrl-C: a bar with the time left where stderr is a terminal, otherwise one
- * line per stage. The first SIGINT or SIGTERM asks the work to stop, the second kills the process. */
+ * line per stage. The first SIGINT, SIGTERM or SIGHUP asks the work to stop, the second
+ * kills the process. */
 #ifndef LB_CLI_PROGRESS_H
 #define LB_CLI_PROGRESS_H
 
@@ -18,7 +19,7 @@ typedef struct lb_cli_progress {
     bool started, shown;
 } lb_cli_progress;
 
-/* Starts to watch for SIGINT and SIGTERM. `progress` outlives what is returned, which goes to the
+/* Starts to watch for SIGINT, SIGTERM and SIGHUP. `progress` outlives what is returned, which goes to the
  * library. Always pair it with lb_cli_progress_end. */
 lb_progress lb_cli_progress_begin(lb_cli_progress *progress, bool quiet);
 

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "eval/answer.h"
 #include "io/utf8.h"
 
 enum { MAX_DATA_BYTES = 1 << 30 };
@@ -37,10 +38,20 @@ typedef struct question {
     size_t count, gold;
 } question;
 
+static bool is_blank(const char *line, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (!isspace((unsigned char)line[i]))
+            return false;
+    return true;
+}
+
 static lb_status add_option(question *q, const char *option, lb_error *err)
 {
     if (!option)
         return missing(err, "text of an option");
+    if (is_blank(option, strlen(option)))
+        return lb_fail(err, LB_EFORMAT, "option %zu is empty", q->count + 1);
     if (q->count == LB_TASK_MAX_CHOICES)
         return lb_fail(err, LB_EFORMAT, "there are more than %d options", LB_TASK_MAX_CHOICES);
     q->options[q->count++] = option;
@@ -144,6 +155,9 @@ static lb_status add_context(lb_task_item *item, lb_text *text, lb_error *err)
 static lb_status add_choice(lb_task_item *item, const char *choice, lb_error *err)
 {
     lb_text text = {0};
+    if (is_blank(choice,
+                 strlen(choice))) /* a last word, say, or what HellaSwag's cleaning left of an ending */
+        return lb_fail(err, LB_EFORMAT, "answer %zu is empty", item->choice_count + 1);
     lb_text_add_string(&text, " ");
     lb_text_add_string(&text, choice);
     item->characters[item->choice_count] = characters(choice);
@@ -426,9 +440,12 @@ static lb_status read_lambada(const json_t *line, lb_task_item *out, lb_error *e
 static lb_status read_gsm8k(const json_t *line, lb_task_item *out, lb_error *err)
 {
     const char *text = string_at(line, "question"), *answer = string_at(line, "answer");
+    char number[LB_ANSWER_BYTES];
     lb_text context = {0};
     if (!text || !answer)
         return missing(err, text ? "answer" : "question");
+    if (!lb_answer_marked(answer, number) && !lb_answer_last(answer, number))
+        return missing(err, "number in the answer");
     lb_text_add_string(&context, "Question: ");
     lb_text_add_string(&context, text);
     lb_text_add_string(&context, "\nAnswer:");
@@ -518,21 +535,14 @@ static lb_status parse_line(const lb_task_kind *kind, const char *line, size_t l
     return lb_fail_at(err, st, "%s, which is no line of %s", where, kind->name);
 }
 
-static bool is_blank(const char *line, size_t length)
-{
-    for (size_t i = 0; i < length; i++)
-        if (!isspace((unsigned char)line[i]))
-            return false;
-    return true;
-}
-
 lb_status lb_task_parse(const lb_task_kind *kind, const char *text, size_t bytes, size_t limit,
                         const char *where, lb_task_items *out, lb_error *err)
 {
     lb_task_items items = {0};
     size_t capacity = 0, number = 1;
     lb_status st = LB_OK;
-    for (const char *at = text, *end = text + bytes; at < end && (limit == 0 || items.count < limit);
+    const size_t mark = bytes >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0; /* a byte order mark */
+    for (const char *at = text + mark, *end = text + bytes; at < end && (limit == 0 || items.count < limit);
          number++) {
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         const size_t length = (size_t)((newline ? newline : end) - at);
@@ -571,7 +581,8 @@ lb_status lb_task_read(const lb_task_kind *kind, const char *path, size_t limit,
     return st;
 }
 
-lb_status lb_task_set_read(const lb_task_spec *task, size_t limit, size_t shots, lb_task_set *out, lb_error *err)
+lb_status lb_task_set_read(const lb_task_spec *task, size_t limit, size_t shots, lb_task_set *out,
+                           lb_error *err)
 {
     *out = (lb_task_set){.first = task->examples ? 0 : shots, .shots = shots};
     LB_TRY(lb_task_find(task->name, &out->kind, err));

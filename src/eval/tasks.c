@@ -200,6 +200,7 @@ lb_status lb_tasks_run(const lb_tasks_options *options, lb_task_result *results,
     lb_status st = LB_OK;
     lb_tasks_options_init(&o);
     LB_TRY(lb_options_adopt(&o, sizeof o, options, "lb_tasks_options", err));
+    memset(results, 0, o.task_count * sizeof *results);
     t.jobs = lb_alloc_zero(o.task_count, sizeof *t.jobs);
     if (!t.jobs)
         return lb_fail(err, LB_ENOMEM, "tasks: no memory");

@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
+#include "base/partial.h"
 #include "base/text.h"
 #include "model/foreign.h"
 #include "pack/copy_beside.h"
@@ -277,31 +278,15 @@ lb_status lb_folder_export(const lb_weights *weights, const lb_folder_kind *kind
                            const lb_export_options *options, lb_export_result *result, lb_error *err)
 {
     lb_folder f = {.weights = weights, .options = options, .kind = kind, .state = state, .result = result};
-    lb_text partial = {0};
-    bool made = false;
+    lb_partial partial = {0};
     lb_status st;
     LB_GO(plan(&f, err));
-    const size_t length = strlen(options->output);
-    size_t bare = length;
-    while (bare > 1 && options->output[bare - 1] == '/')
-        bare--;
-    lb_text_add(&partial, options->output, bare);
-    lb_text_add_string(&partial, ".partial");
-    if (partial.failed)
-        LB_GO(lb_fail(err, LB_ENOMEM, "%s: no memory for its name", options->output));
-    if (lb_path_exists(partial.data))
-        LB_GO(lb_fail(err, LB_EEXIST, "%s is there already; delete it, or choose another output",
-                      partial.data));
-    LB_GO(lb_make_directory(partial.data, err));
-    made = true;
-    LB_GO(write_folder(&f, partial.data, err));
-    LB_GO(lb_rename_directory(partial.data, options->output, err));
-    made = false;
+    LB_GO(lb_partial_begin(options->output, &partial, err));
+    LB_GO(write_folder(&f, partial.path, err));
+    LB_GO(lb_partial_commit(&partial, err));
     lb_export_tell(&f.tally, result->types, sizeof result->types);
 done:
-    if (made)
-        (void)lb_remove_directory(partial.data, NULL);
-    lb_text_free(&partial);
+    lb_partial_abandon(&partial);
     folder_free(&f);
     return st;
 }

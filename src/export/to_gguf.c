@@ -12,6 +12,7 @@
 #include "export/gguf_vocabulary.h"
 #include "io/gguf.h"
 #include "io/gguf_write.h"
+#include "io/tokenizer_parts.h"
 #include "model/rope.h"
 
 typedef struct gguf_job {
@@ -106,19 +107,33 @@ static void put_shape(const gguf_job *job, lb_gguf_keys *keys)
     }
 }
 
+/* The model's own name is that of its file or folder, which need not be UTF-8, as GGUF's strings are. */
+static lb_status put_name(const lb_checkpoint *checkpoint, lb_gguf_keys *keys, lb_error *err)
+{
+    size_t end = strlen(checkpoint->path);
+    while (end > 1 && checkpoint->path[end - 1] == '/')
+        end--;
+    char *path = lb_strndup(checkpoint->path, end);
+    if (!path)
+        return lb_fail(err, LB_ENOMEM, "%s: no memory for its name", checkpoint->path);
+    lb_text cleaned = {0};
+    const char *name = lb_path_base(path);
+    size_t length = strlen(name);
+    const lb_status st = lb_utf8_clean(&cleaned, &name, &length, err);
+    if (st == LB_OK)
+        lb_gguf_put_string(keys, "general.name", name, length);
+    lb_text_free(&cleaned);
+    lb_free(path);
+    return st;
+}
+
 static lb_status put_keys(const gguf_job *job, lb_gguf_keys *keys, lb_error *err)
 {
     const lb_checkpoint *checkpoint = &job->weights->checkpoint;
-    char *name = lb_strdup(checkpoint->path);
-    if (!name)
-        return lb_fail(err, LB_ENOMEM, "%s: no memory for its name", checkpoint->path);
-    for (size_t end = strlen(name); end > 1 && name[end - 1] == '/'; end--)
-        name[end - 1] = '\0';
     put_string(keys, "general.architecture", job->arch);
     put_string(keys, "general.type", "model");
-    put_string(keys, "general.name", lb_path_base(name));
+    LB_TRY(put_name(checkpoint, keys, err));
     lb_gguf_put_u32(keys, "general.quantization_version", 2);
-    lb_free(name);
     put_shape(job, keys);
     LB_TRY(put_recipe(job, keys, err));
     return lb_gguf_put_vocabulary(keys, checkpoint, job->weights->config.vocab, err);

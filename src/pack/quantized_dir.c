@@ -68,11 +68,8 @@ static lb_status no_memory(lb_error *err)
     return lb_fail(err, LB_ENOMEM, "quantized checkpoint: no memory for a name");
 }
 
-static lb_status begin(lb_quantized_dir *dir, const json_t *record, lb_error *err)
+static lb_status save_record(const lb_quantized_dir *dir, const json_t *record, lb_error *err)
 {
-    LB_TRY(lb_make_directory(dir->partial, err));
-    dir->ours = true;
-    LB_TRY(lb_lock_directory(dir->partial, &dir->lock, err));
     char *path = lb_path_join(dir->partial, LB_RUN_RECORD_NAME);
     if (!path)
         return no_memory(err);
@@ -81,22 +78,25 @@ static lb_status begin(lb_quantized_dir *dir, const json_t *record, lb_error *er
     return st;
 }
 
+/* A folder that was there is this run's only where its record says so. An empty one is what a kill at the very start
+ * leaves, before there is a record. */
 static lb_status begin_or_resume(lb_quantized_dir *dir, const json_t *record, bool resume, lb_error *err)
 {
+    bool made = false, empty;
     if (lb_path_exists(dir->path))
         return lb_fail(err, LB_EEXIST, "the output %s exists already; choose another name or delete it",
                        dir->path);
-    const bool there = lb_path_exists(dir->partial);
-    if (there && !resume)
+    if (resume || !lb_path_exists(dir->partial))
+        LB_TRY(lb_hold_directory(dir->partial, &dir->lock, &made, err));
+    if (!made && !resume)
         return lb_fail(err, LB_EEXIST,
                        "%s exists: an unfinished run; add --resume to go on with it, or delete it",
                        dir->partial);
-    if (!there || rmdir(dir->partial) == 0) /* empty: killed before there was a record */
-        return begin(dir, record, err);
-    LB_TRY(lb_lock_directory(dir->partial, &dir->lock, err));
-    LB_TRY(lb_run_record_check(dir->partial, record, err));
+    LB_TRY(lb_directory_is_empty(dir->partial, &empty, err));
+    if (!empty)
+        LB_TRY(lb_run_record_check(dir->partial, record, err));
     dir->ours = true;
-    return LB_OK;
+    return empty ? save_record(dir, record, err) : LB_OK;
 }
 
 lb_status lb_quantized_dir_open(const char *out_path, const lb_weights *weights, const lb_recipe *recipe,
@@ -161,9 +161,9 @@ json_t *lb_quantized_dir_kept(const lb_quantized_dir *dir)
     return notes;
 }
 
-static bool has_notes(const lb_quantized_dir *dir)
+static bool has_file(const lb_quantized_dir *dir, const char *name)
 {
-    char *path = lb_path_join(dir->partial, notes_name);
+    char *path = lb_path_join(dir->partial, name);
     const bool there = path && lb_path_exists(path);
     lb_free(path);
     return there;
@@ -174,7 +174,7 @@ void lb_quantized_dir_close(lb_quantized_dir *dir)
     if (!dir)
         return;
     /* Only a folder of this run in which nothing is finished is worth nothing. */
-    if (dir->ours && !dir->finished && lb_quantized_dir_done(dir) == 0 && !has_notes(dir))
+    if (dir->ours && !dir->finished && lb_quantized_dir_done(dir) == 0 && !has_file(dir, notes_name))
         (void)lb_remove_directory(dir->partial, NULL);
     lb_unlock_directory(dir->lock);
     lb_free(dir->path);
@@ -559,12 +559,16 @@ static lb_status save_beside(const lb_quantized_dir *dir, const char *name, cons
     return st;
 }
 
-/* A folder's tokenizer files are copied as they are; a GGUF file's tokenizer becomes such files. */
+/* A folder's tokenizer files are copied as they are; a GGUF file's tokenizer becomes such files, and one that is not
+ * copied because it is a link to elsewhere. */
 static lb_status write_tokenizer(const lb_quantized_dir *dir, lb_error *err)
 {
     const lb_checkpoint *source = &dir->weights->checkpoint;
-    if (lb_path_is_directory(source->path))
-        return lb_copy_beside(source->path, dir->partial, err);
+    if (lb_path_is_directory(source->path)) {
+        LB_TRY(lb_copy_beside(source->path, dir->partial, err));
+        if (has_file(dir, "tokenizer.json") || has_file(dir, "tokenizer.model"))
+            return LB_OK;
+    }
     LB_TRY(save_beside(dir, "tokenizer.json", source->tokenizer, err));
     return save_beside(dir, "tokenizer_config.json", source->tokenizer_config, err);
 }

@@ -12,6 +12,7 @@
 #include "base/half.h"
 #include "base/json.h"
 #include "base/options.h"
+#include "base/partial.h"
 #include "base/thread.h"
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
@@ -279,24 +280,12 @@ static lb_status write_folder(average *a, const char *folder, lb_error *err)
 /* The folder appears under its name when all of it is there. */
 static lb_status write_output(average *a, lb_error *err)
 {
-    lb_text partial = {0};
-    lb_text_add_format(&partial, "%s.partial", a->o.output);
-    lb_status st = partial.failed ? no_memory(err) : LB_OK;
-    if (st == LB_OK && lb_path_exists(a->o.output))
-        st = lb_fail(err, LB_EEXIST, "the output %s exists already; choose another name or delete it",
-                     a->o.output);
-    if (st == LB_OK && lb_path_exists(partial.data))
-        st = lb_remove_directory(partial.data, err);
+    lb_partial partial;
+    LB_TRY(lb_partial_begin(a->o.output, &partial, err));
+    lb_status st = write_folder(a, partial.path, err);
     if (st == LB_OK)
-        st = lb_make_directory(partial.data, err);
-    if (st == LB_OK) {
-        st = write_folder(a, partial.data, err);
-        if (st == LB_OK)
-            st = lb_rename_directory(partial.data, a->o.output, err);
-        if (st != LB_OK)
-            (void)lb_remove_directory(partial.data, NULL);
-    }
-    lb_text_free(&partial);
+        st = lb_partial_commit(&partial, err);
+    lb_partial_abandon(&partial);
     return st;
 }
 

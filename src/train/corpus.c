@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
+#include "base/partial.h"
 #include "base/thread.h"
 #include "io/checkpoint.h"
 #include "io/tokenizer.h"
@@ -218,34 +219,10 @@ done:
     return st;
 }
 
-static lb_status make_in_partial(const char *partial, const char *folder, const lb_corpus_source *source,
-                                 const lb_mapping *texts, const lb_mapping *valid,
-                                 const lb_progress *progress, lb_error *err)
-{
-    int lock;
-    if (lb_path_exists(partial)) { /* of a run that was killed: made again sooner than looked through */
-        LB_TRY(lb_lock_directory(partial, &lock, err));
-        const lb_status removed = lb_remove_directory(partial, err);
-        lb_unlock_directory(lock);
-        if (removed != LB_OK)
-            return removed;
-    }
-    /* Whoever makes the folder and locks it has it alone; another that comes between fails at one of the two. */
-    LB_TRY(lb_make_directory(partial, err));
-    LB_TRY(lb_lock_directory(partial, &lock, err));
-    lb_status st = fill(partial, source, texts, valid, progress, err);
-    if (st == LB_OK)
-        st = lb_rename_directory(partial, folder, err);
-    if (st != LB_OK)
-        (void)lb_remove_directory(partial, NULL);
-    lb_unlock_directory(lock);
-    return st;
-}
-
 lb_status lb_corpus_make(const char *folder, const lb_corpus_source *source, const lb_progress *progress,
                          lb_error *err)
 {
-    lb_text partial = {0};
+    lb_partial partial = {0};
     lb_mapping *texts, valid = {0};
     size_t opened = 0;
     lb_status st = LB_OK;
@@ -265,17 +242,16 @@ lb_status lb_corpus_make(const char *folder, const lb_corpus_source *source, con
         if (valid.size == 0)
             LB_GO(lb_fail(err, LB_EINVAL, "%s: is empty", source->valid));
     }
-    lb_text_add_format(&partial, "%s.partial", folder);
-    if (partial.failed)
-        LB_GO(no_memory(err));
-    LB_GO(make_in_partial(partial.data, folder, source, texts, source->valid ? &valid : NULL, progress, err));
+    LB_GO(lb_partial_begin(folder, &partial, err));
+    LB_GO(fill(partial.path, source, texts, source->valid ? &valid : NULL, progress, err));
+    LB_GO(lb_partial_commit(&partial, err));
 done:
     while (opened > 0)
         lb_map_close(&texts[--opened]);
     if (valid.data)
         lb_map_close(&valid);
     lb_free(texts);
-    lb_text_free(&partial);
+    lb_partial_abandon(&partial);
     return st;
 }
 

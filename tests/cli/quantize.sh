@@ -162,7 +162,7 @@ for place in "$work/mixed.html" "$work/mine.txt" "$work/pipe" "$work/"; do
 done
 cmp -s "$text" "$work/mine.txt" || bad 'the calibration text was replaced by a report'
 [ -p "$work/pipe" ] || bad 'a pipe was replaced by a report'
-expect 1 quantize "$model" --dry-run "${few[@]}" --report ''
+expect 2 quantize "$model" --dry-run "${few[@]}" --report ''
 one_sentence
 # All of them float: the average counts what "quantized layers" does not.
 expect 0 quantize "$model" --dry-run --target-bits 16 --candidates int4-g32,bf16 --sensitivity-samples 4

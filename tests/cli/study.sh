@@ -97,11 +97,10 @@ expect 1 study "$model" --text "$text" -o "$work/no/where" -q
 stderr_has 'No such file or directory'
 
 mkdir "$work/left.partial"
+echo precious >"$work/left.partial/thesis"
 expect 1 study "$model" --text "$text" -o "$work/left" -q
 one_sentence
 stderr_has 'left.partial exists'
-expect 1 study "$model" --text "$text" -o "" -q
-stderr_has 'has no name'
 expect 2 eval "$model" --text "$text" --fit search
 stderr_has '--fit belongs to --weights'
 

@@ -7,7 +7,7 @@
 
 typedef struct values {
     lb_common_args common;
-    const char *model, *text, *mode;
+    const char *model, *text, *mode, *note;
     size_t ctx;
     double temp;
     bool exact;
@@ -26,9 +26,11 @@ static const lb_arg options[] = {
      .help = "how hard to try"},
     {"--exact", LB_ARG_FLAG, offsetof(values, exact), .help = "do not round"},
     {"--layer", LB_ARG_LIST, offsetof(values, layers), .value = "PATTERN=FORMAT", .help = "per layer"},
+    {"--note", LB_ARG_STRING, offsetof(values, note), .value = "TEXT", .help = "a remark"},
 };
-static const lb_arg_spec spec = {"score", "Scores a model.", options, sizeof options / sizeof *options,
-                                 sizeof(values), "lowbit score m -t f", NULL, NULL};
+static const lb_arg_spec spec = {
+    "score",        "Scores a model.",     options, sizeof options / sizeof *options,
+    sizeof(values), "lowbit score m -t f", NULL,    NULL};
 
 /* Parses a NULL-terminated list of words, the command's name excluded. */
 static lb_status read_with(const char *cpu, values *v, lb_error *err, char **words)
@@ -78,7 +80,8 @@ static void every_kind_and_both_spellings(void **state)
     lb_error err;
     assert_int_equal(READ(&v, &err, "--ctx=64", "m", "-t", "a=b", "--temp", "-0.5", "--exact", "--mode",
                           "best", "--layer", "*.q=int4", "--layer=x=y", "-q", "-v", "--json", "--seed", "7",
-                          "--threads=3", "--cpu", "ref", "r1", "r2"), LB_OK);
+                          "--threads=3", "--cpu", "ref", "r1", "r2"),
+                     LB_OK);
     assert_int_equal(v.ctx, 64);
     assert_string_equal(v.text, "a=b");
     assert_true(v.temp == -0.5);
@@ -96,19 +99,35 @@ static void every_kind_and_both_spellings(void **state)
     assert_true(lb_args_given(&spec, &v, "--ctx"));
 }
 
-static void the_last_one_wins_and_a_value_may_be_empty_or_a_dash(void **state)
+static void the_last_one_wins_and_a_value_may_be_a_dash(void **state)
 {
     (void)state;
     values v;
     lb_error err;
-    assert_int_equal(READ(&v, &err, "m", "-t", "a", "--text=", "--ctx", "3", "--ctx", "4"), LB_OK);
-    assert_string_equal(v.text, "");
+    assert_int_equal(READ(&v, &err, "m", "-t", "a", "--text=b", "--ctx", "3", "--ctx", "4"), LB_OK);
+    assert_string_equal(v.text, "b");
     assert_int_equal(v.ctx, 4);
     assert_int_equal(READ(&v, &err, "-", "-t", "-"), LB_OK);
     assert_string_equal(v.model, "-");
     assert_string_equal(v.text, "-");
     assert_int_equal(READ(&v, &err, "m", "-t", "- a list item"), LB_OK);
     assert_string_equal(v.text, "- a list item");
+}
+
+static void texts_may_be_empty_and_names_not(void **state)
+{
+    (void)state;
+    values v;
+    lb_error err;
+    assert_int_equal(READ(&v, &err, "m", "-t", "f", "--note", ""), LB_OK);
+    assert_string_equal(v.note, "");
+    assert_int_equal(READ(&v, &err, "m", "-t", "f", "--note="), LB_OK);
+    assert_string_equal(v.note, "");
+    REFUSE("--text \"\" names nothing", "m", "-t", "");
+    REFUSE("--text \"\" names nothing", "m", "--text=");
+    REFUSE("--layer \"\" names nothing", "m", "-t", "f", "--layer", "");
+    REFUSE("MODEL \"\" names nothing", "", "-t", "f");
+    REFUSE("REST \"\" names nothing", "m", "-t", "f", "");
 }
 
 static void two_dashes_end_the_flags(void **state)
@@ -142,13 +161,14 @@ static void misuse_is_one_sentence(void **state)
 static void bad_numbers(void **state)
 {
     (void)state;
-    static char *const sizes[] = {"", "x", "1", "4097", "-3", "3.5", "0x10", " 5", "5 ", "1e3",
-                                  "99999999999999999999999"};
+    static char *const sizes[] = {
+        "", "x", "1", "4097", "-3", "3.5", "0x10", " 5", "5 ", "1e3", "99999999999999999999999"};
     static char *const doubles[] = {"", "x", "nan", "inf", "0x1p3", "1e999", "-1.5", "1.2.3", "--1", "1e"};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         char word[64], sentence[128];
         snprintf(word, sizeof word, "--ctx=%s", sizes[i]);
-        snprintf(sentence, sizeof sentence, "--ctx wants a whole number from 2 to 4096, not \"%s\"", sizes[i]);
+        snprintf(sentence, sizeof sentence, "--ctx wants a whole number from 2 to 4096, not \"%s\"",
+                 sizes[i]);
         REFUSE(sentence, "m", word);
     }
     for (size_t i = 0; i < sizeof doubles / sizeof *doubles; i++) {
@@ -201,12 +221,14 @@ static void help_wants_nothing_else_and_shows_everything(void **state)
     assert_int_equal(READ(&v, &err, "-h", "--nonsense"), LB_OK);
     assert_true(v.common.help);
     lb_args_help(&spec, &text);
-    assert_int_equal(strncmp(text.data, "usage: lowbit score MODEL [REST...] -t FILE [flags]\n\nScores a model.\n\n",
-                             70), 0);
+    assert_int_equal(
+        strncmp(text.data, "usage: lowbit score MODEL [REST...] -t FILE [flags]\n\nScores a model.\n\n", 70),
+        0);
     assert_non_null(strstr(text.data, "  -t, --text FILE             the text (needed)\n"));
     assert_non_null(strstr(text.data, "  --ctx N                     tokens in a window (default: 512)\n"));
     assert_non_null(strstr(text.data, "  --mode fast|default|best    how hard to try (default: default)\n"));
-    assert_non_null(strstr(text.data, "--seed N                    seed of everything random (default: 42)\n"));
+    assert_non_null(
+        strstr(text.data, "--seed N                    seed of everything random (default: 42)\n"));
     assert_non_null(strstr(text.data, "\nExample:\n  lowbit score m -t f\n"));
     for (const char *line = text.data; *line;) { /* fits a terminal */
         size_t length = strcspn(line, "\n");
@@ -231,7 +253,8 @@ static void shared_rows(void **state)
     values v;
     lb_error err;
     lb_text text = {0};
-    assert_int_equal(lb_args_read(&two, 5, (char *[]){"two", "--ctx", "a,b", "--temp", "2"}, NULL, &v, &err), LB_OK);
+    assert_int_equal(lb_args_read(&two, 5, (char *[]){"two", "--ctx", "a,b", "--temp", "2"}, NULL, &v, &err),
+                     LB_OK);
     assert_string_equal(v.text, "a,b");
     assert_int_equal(v.ctx, 512);
     assert_true(v.temp == 2.0);
@@ -240,7 +263,8 @@ static void shared_rows(void **state)
     lb_args_help(&two, &text);
     assert_non_null(strstr(text.data, "own ctx"));
     assert_null(strstr(text.data, "the group's ctx"));
-    assert_non_null(strstr(text.data, "\nGroup:\n  --temp N                    the group's temp (default: 0.5)\n"));
+    assert_non_null(
+        strstr(text.data, "\nGroup:\n  --temp N                    the group's temp (default: 0.5)\n"));
     lb_text_free(&text);
 }
 
@@ -265,7 +289,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults),
         cmocka_unit_test(every_kind_and_both_spellings),
-        cmocka_unit_test(the_last_one_wins_and_a_value_may_be_empty_or_a_dash),
+        cmocka_unit_test(the_last_one_wins_and_a_value_may_be_a_dash),
+        cmocka_unit_test(texts_may_be_empty_and_names_not),
         cmocka_unit_test(two_dashes_end_the_flags),
         cmocka_unit_test(misuse_is_one_sentence),
         cmocka_unit_test(bad_numbers),

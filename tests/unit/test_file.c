@@ -3,11 +3,13 @@
 #define _GNU_SOURCE
 #include "near.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -115,26 +117,148 @@ static void what_is_not_a_file_is_refused_at_once(void **state)
     lb_free(fifo);
 }
 
+/* What writers have left in the folder, whatever it is called. */
+static size_t temporaries(void)
+{
+    size_t count = 0;
+    struct dirent *entry;
+    DIR *dir = opendir(folder);
+    assert_non_null(dir);
+    while ((entry = readdir(dir)) != NULL)
+        count += strstr(entry->d_name, ".lowbit-") != NULL;
+    closedir(dir);
+    return count;
+}
+
+static void must_be(const char *path, const char *want)
+{
+    char *text;
+    size_t size;
+    assert_int_equal(lb_file_read(path, 1000, &text, &size, NULL), LB_OK);
+    assert_string_equal(text, want);
+    lb_free(text);
+}
+
 static void an_abandoned_write_leaves_the_old_file(void **state)
 {
     (void)state;
     lb_error err;
     lb_writer writer;
-    char *path = lb_path_join(folder, "kept"), *temporary = lb_path_join(folder, "kept.tmp"), *text = NULL;
-    size_t size;
+    char *path = lb_path_join(folder, "kept");
     assert_int_equal(lb_file_replace(path, "old", 3, &err), LB_OK);
     assert_int_equal(lb_writer_open(path, &writer, &err), LB_OK);
     assert_int_equal(lb_writer_put(&writer, "new", 3, &err), LB_OK);
     assert_int_equal(writer.written, 3);
-    assert_true(lb_path_exists(temporary));
+    assert_int_equal(temporaries(), 1);
     lb_writer_abandon(&writer);
     lb_writer_abandon(&writer);
-    assert_false(lb_path_exists(temporary));
-    assert_int_equal(lb_file_read(path, 10, &text, &size, &err), LB_OK);
-    assert_string_equal(text, "old");
-    lb_free(text);
+    assert_int_equal(temporaries(), 0);
+    must_be(path, "old");
     lb_free(path);
-    lb_free(temporary);
+}
+
+/* As another program does it. */
+static void put(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "w");
+    assert_true(f && fputs(text, f) >= 0 && fclose(f) == 0);
+}
+
+/* Names that another program might have chosen for its own files are left alone: whole, and unread. */
+static void neighbours_are_left_alone(void **state)
+{
+    (void)state;
+    lb_error err;
+    struct stat info;
+    char *path = lb_path_join(folder, "out"), *plain = lb_path_join(folder, "out.tmp"),
+         *hidden = lb_path_join(folder, ".out.lowbit-thesis.txt"), *victim = lb_path_join(folder, "victim"),
+         *link = lb_path_join(folder, ".out.lowbit-link00"),
+         *fifo = lb_path_join(folder, ".out.lowbit-fifo00");
+    put(plain, "years");
+    put(hidden, "of work");
+    put(victim, "precious");
+    assert_int_equal(symlink("victim", link), 0);
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    const mode_t mask = umask(027);
+    alarm(20);
+    assert_int_equal(lb_file_replace(path, "new", 3, &err), LB_OK);
+    alarm(0);
+    umask(mask);
+    must_be(path, "new");
+    must_be(plain, "years");
+    must_be(hidden, "of work");
+    must_be(victim, "precious");
+    assert_true(lstat(path, &info) == 0 && S_ISREG(info.st_mode));
+    assert_int_equal(info.st_mode & 0777, 0640); /* as the umask gives */
+    assert_true(lstat(link, &info) == 0 && S_ISLNK(info.st_mode));
+    assert_true(lstat(fifo, &info) == 0 && S_ISFIFO(info.st_mode));
+    char *const all[] = {path, plain, hidden, victim, link, fifo};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        unlink(all[i]);
+        lb_free(all[i]);
+    }
+}
+
+/* Two at work on one name: each is whole, and the later stays. */
+static void writers_of_one_name_do_not_meet(void **state)
+{
+    (void)state;
+    lb_error err;
+    lb_writer a, b;
+    char *path = lb_path_join(folder, "both");
+    assert_int_equal(lb_writer_open(path, &a, &err), LB_OK);
+    assert_int_equal(lb_writer_put(&a, "first ", 6, &err), LB_OK);
+    assert_int_equal(lb_writer_open(path, &b, &err), LB_OK); /* which takes a's file for nobody's dead one */
+    assert_int_equal(temporaries(), 2);
+    assert_int_equal(lb_writer_put(&b, "second", 6, &err), LB_OK);
+    assert_int_equal(lb_writer_put(&a, "writer", 6, &err), LB_OK);
+    assert_int_equal(lb_writer_commit(&a, &err), LB_OK);
+    must_be(path, "first writer");
+    assert_int_equal(lb_writer_commit(&b, &err), LB_OK);
+    must_be(path, "second");
+    assert_int_equal(temporaries(), 0);
+    lb_free(path);
+}
+
+static void what_a_killed_writer_left_is_removed(void **state)
+{
+    (void)state;
+    lb_error err;
+    lb_writer w;
+    int status;
+    char *path = lb_path_join(folder, "killed"), *other = lb_path_join(folder, "other");
+    const pid_t child = fork();
+    if (child == 0) {
+        if (lb_writer_open(path, &w, NULL) != LB_OK || lb_writer_put(&w, "half", 4, NULL) != LB_OK)
+            _exit(1);
+        raise(SIGKILL);
+    }
+    assert_true(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+    assert_int_equal(temporaries(), 1);
+    assert_int_equal(lb_file_replace(other, "x", 1, &err), LB_OK); /* of another name: none of its business */
+    assert_int_equal(temporaries(), 1);
+    assert_int_equal(lb_file_replace(path, "whole", 5, &err), LB_OK);
+    assert_int_equal(temporaries(), 0);
+    must_be(path, "whole");
+    unlink(other);
+    lb_free(other);
+    lb_free(path);
+}
+
+/* Names of 255 bytes leave no room for more. */
+static void a_long_name_is_written(void **state)
+{
+    (void)state;
+    char name[256];
+    lb_error err;
+    memset(name, 'n', 255);
+    name[255] = '\0';
+    char *path = lb_path_join(folder, name);
+    assert_int_equal(lb_file_replace(path, "x", 1, &err), LB_OK);
+    must_be(path, "x");
+    lb_free(path);
+    assert_int_equal(lb_file_replace("", "x", 1, &err), LB_EINVAL);
+    assert_int_equal(lb_file_replace("folder/", "x", 1, &err), LB_EINVAL);
 }
 
 static void a_write_that_does_not_fit_leaves_the_old_file(void **state)
@@ -143,8 +267,7 @@ static void a_write_that_does_not_fit_leaves_the_old_file(void **state)
     lb_error err;
     struct rlimit old, tiny;
     static char block[100000];
-    char *path = lb_path_join(folder, "full"), *temporary = lb_path_join(folder, "full.tmp"), *text = NULL;
-    size_t size;
+    char *path = lb_path_join(folder, "full");
     assert_int_equal(lb_file_replace(path, "old", 3, &err), LB_OK);
     getrlimit(RLIMIT_FSIZE, &old);
     tiny = (struct rlimit){.rlim_cur = 50000, .rlim_max = old.rlim_max};
@@ -154,13 +277,10 @@ static void a_write_that_does_not_fit_leaves_the_old_file(void **state)
     setrlimit(RLIMIT_FSIZE, &old);
     signal(SIGXFSZ, handler);
     assert_int_equal(st, LB_EIO);
-    assert_non_null(strstr(err.msg, "full.tmp"));
-    assert_false(lb_path_exists(temporary));
-    assert_int_equal(lb_file_read(path, 10, &text, &size, &err), LB_OK);
-    assert_string_equal(text, "old");
-    lb_free(text);
+    assert_non_null(strstr(err.msg, "/full: "));
+    assert_int_equal(temporaries(), 0);
+    must_be(path, "old");
     lb_free(path);
-    lb_free(temporary);
 }
 
 static void a_full_device_is_no_space(void **state)
@@ -184,7 +304,7 @@ static void writing_into_a_missing_folder_says_so(void **state)
     (void)state;
     lb_error err;
     assert_int_equal(lb_file_replace("/nonexistent/folder/x", "x", 1, &err), LB_EIO);
-    assert_non_null(strstr(err.msg, "/nonexistent/folder/x.tmp"));
+    assert_non_null(strstr(err.msg, "cannot create /nonexistent/folder/x: "));
 }
 
 static void check_path(char *got, const char *want)
@@ -267,6 +387,10 @@ int main(void)
         cmocka_unit_test(an_empty_file_is_a_file),
         cmocka_unit_test(what_is_not_a_file_is_refused_at_once),
         cmocka_unit_test(an_abandoned_write_leaves_the_old_file),
+        cmocka_unit_test(neighbours_are_left_alone),
+        cmocka_unit_test(writers_of_one_name_do_not_meet),
+        cmocka_unit_test(what_a_killed_writer_left_is_removed),
+        cmocka_unit_test(a_long_name_is_written),
         cmocka_unit_test(a_write_that_does_not_fit_leaves_the_old_file),
         cmocka_unit_test(a_full_device_is_no_space),
         cmocka_unit_test(writing_into_a_missing_folder_says_so),

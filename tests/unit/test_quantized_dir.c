@@ -203,14 +203,14 @@ static void interrupt_after_one(lb_quantize_options o)
 static void what_a_killed_write_leaves_behind_is_overwritten(void **state)
 {
     (void)state;
-    static const char *const leftovers[] = {"model-00002-of-00004.safetensors.tmp",
+    static const char *const leftovers[] = {".model-00002-of-00004.safetensors.lowbit-a1b2c3",
                                             "lowbit-errors-00002.json",
-                                            "lowbit-errors-00002.json.tmp",
+                                            ".lowbit-errors-00002.json.lowbit-a1b2c3",
                                             "model-00004-of-00004.safetensors",
                                             "config.json",
-                                            "config.json.tmp",
-                                            "model.safetensors.index.json.tmp",
-                                            "tokenizer.json.tmp"};
+                                            ".config.json.lowbit-a1b2c3",
+                                            ".model.safetensors.index.json.lowbit-a1b2c3",
+                                            ".tokenizer.json.lowbit-a1b2c3"};
     lb_quantize_options o = case_options(in_work("killed"));
     interrupt_after_one(o);
     for (size_t i = 0; i < sizeof leftovers / sizeof *leftovers; i++) {

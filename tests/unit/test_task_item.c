@@ -164,7 +164,21 @@ static void broken_lines_are_named(void **state)
          "no option"},
         {"boolq", "{\"question\": \"q\", \"answer\": true}", "no passage"},
         {"lambada", "{\"text\": \"oneword\"}", "several words"},
+        {"lambada", "{\"text\": \"ends with a blank \"}", "answer 1 is empty"},
         {"gsm8k", "{\"question\": \"q\"}", "no answer"},
+        {"gsm8k", "{\"question\": \"q\", \"answer\": \"four\"}", "no number in the answer"},
+        {"choice", "{\"centerpiece\": \"Q\", \"options\": [], \"correct_options_idx\": [0]}",
+         "line 1, which is no line of choice: there are 0 options"},
+        {"choice", "\n{\"centerpiece\": \"Q\", \"options\": [\"x\", \"\"], \"correct_options_idx\": [0]}",
+         "line 2, which is no line of choice: option 2 is empty"},
+        {"choice", "{\"centerpiece\": \"Q\", \"options\": [\" \", \"y\"], \"correct_options_idx\": [0]}",
+         "option 1 is empty"},
+        {"hellaswag",
+         "{\"activity_label\": \"a\", \"ctx_a\": \"b\", \"ctx_b\": \"c\", \"endings\": [\"x\", "
+         "\"[gone]\"], \"label\": 0}",
+         "answer 2 is empty"},
+        {"choice", "\xEF\xBB\xBF", "has no line"},
+        {"choice", "\xEF\xBB\xBF\xEF\xBB\xBF{}", "line 1"},
         {"hellaswag", "{\"ctx_a\": \"a\", \"endings\": [\"a\", \"b\"], \"label\": 0}", "no question"},
         {"mmlu",
          "{\"question\": \"q\", \"choices\": "
@@ -185,6 +199,21 @@ static void broken_lines_are_named(void **state)
     lb_error err;
     assert_int_equal(lb_task_find("pica", &kind, &err), LB_EINVAL);
     assert_non_null(strstr(err.msg, "arc-easy"));
+}
+
+/* As some editors begin a file. */
+static void a_byte_order_mark_is_nothing(void **state)
+{
+    (void)state;
+    static const char line[] =
+        "\xEF\xBB\xBF{\"goal\": \"g\", \"sol1\": \"a\", \"sol2\": \"b\", \"label\": 1}\n";
+    const lb_task_kind *kind;
+    lb_task_items items;
+    assert_int_equal(lb_task_find("piqa", &kind, NULL), LB_OK);
+    assert_int_equal(lb_task_parse(kind, line, sizeof line - 1, 0, "data", &items, NULL), LB_OK);
+    assert_int_equal(items.count, 1);
+    assert_string_equal(items.items[0].contexts[0], "Question: g\nAnswer:");
+    lb_task_items_free(&items);
 }
 
 static void examples_are_of_the_same_subject(void **state)
@@ -247,6 +276,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_layout), cmocka_unit_test(broken_lines_are_named),
-        cmocka_unit_test(examples_are_of_the_same_subject), cmocka_unit_test(memory_may_run_out)};
+        cmocka_unit_test(a_byte_order_mark_is_nothing), cmocka_unit_test(examples_are_of_the_same_subject),
+        cmocka_unit_test(memory_may_run_out)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,6 +46,42 @@ class Error(Exception):
 Progress = Callable[[str, int, int], object]
 
 
+def _check_size(name: str, value: Any, kind: Any) -> None:
+    """ctypes takes what does not fit modulo 2^64: -1 is the largest number of all."""
+    most = 2 ** (8 * ctypes.sizeof(kind)) - 1
+    if isinstance(value, int) and not 0 <= value <= most:
+        raise ValueError(f"{name} is {value}, want 0 to {most}")
+
+
+def _check_string(name: str, value: Any) -> None:
+    """A C string ends at its first zero byte: the rest would be lost without a word."""
+    if isinstance(value, bytes) and b"\0" in value:
+        raise ValueError(f"{name} has a zero byte: {value!r}")
+
+
+class CStruct(ctypes.Structure):
+    """A struct whose fields take no value that they cannot hold."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind = dict(self._fields_).get(name)  # type: ignore[arg-type]
+        if kind is c_char_p:
+            _check_string(name, value)
+        elif kind in (c_size_t, c_uint32, c_uint64):
+            _check_size(name, value, kind)
+        super().__setattr__(name, value)
+
+
+class CName(c_char_p):
+    """An argument that is a C string, which `call` checks (a text that has a length beside it is c_char_p)."""
+
+
+def strings(values: List[bytes], what: str) -> Any:
+    """An array of C strings."""
+    for value in values:
+        _check_string(what, value)
+    return (c_char_p * max(len(values), 1))(*values)
+
+
 class CError(ctypes.Structure):
     _fields_ = [("status", c_int), ("msg", c_char * 640)]
 
@@ -65,7 +101,7 @@ class FormatInfo(ctypes.Structure):
     ]  # fmt: skip
 
 
-class PackOptions(ctypes.Structure):
+class PackOptions(CStruct):
     _fields_ = [("struct_size", c_size_t), ("fit", c_char_p), ("importance", POINTER(c_float))]
 
 
@@ -76,7 +112,7 @@ class PackedPart(ctypes.Structure):
     ]  # fmt: skip
 
 
-class EngineOptions(ctypes.Structure):
+class EngineOptions(CStruct):
     _fields_ = [
         ("struct_size", c_size_t), ("context", c_size_t), ("sequences", c_size_t), ("chunk", c_size_t), ("cpu", c_char_p),
         ("progress", CProgress), ("kv", c_char_p), ("draft_path", c_char_p), ("draft_tokens", c_size_t),
@@ -92,7 +128,7 @@ TEXT_FN = ctypes.CFUNCTYPE(c_int, c_void_p, POINTER(c_char), c_size_t)
 TOKEN_FN = ctypes.CFUNCTYPE(None, c_void_p, TokenScore, POINTER(TokenScore), c_size_t)
 
 
-class GenerateOptions(ctypes.Structure):
+class GenerateOptions(CStruct):
     _fields_ = [
         ("struct_size", c_size_t), ("max_tokens", c_size_t), ("temperature", c_double), ("top_k", c_size_t),
         ("top_p", c_double), ("min_p", c_double), ("repeat_penalty", c_double), ("repeat_window", c_size_t),
@@ -113,11 +149,11 @@ class GenerateResult(ctypes.Structure):
 END_FN = ctypes.CFUNCTYPE(None, c_void_p, c_int, POINTER(GenerateResult), POINTER(CError))
 
 
-class ChatTurn(ctypes.Structure):
+class ChatTurn(CStruct):
     _fields_ = [("role", c_char_p), ("content", c_char_p)]
 
 
-class QuantizeOptions(ctypes.Structure):
+class QuantizeOptions(CStruct):
     _fields_ = [
         ("struct_size", c_size_t), ("model", c_char_p), ("output", c_char_p), ("format", c_char_p), ("act", c_char_p),
         ("transform", c_char_p), ("method", c_char_p), ("fit", c_char_p), ("order", c_char_p), ("saliency", c_char_p),
@@ -159,13 +195,13 @@ class QuantizeResult(ctypes.Structure):
     ]  # fmt: skip
 
 
-class Cast(ctypes.Structure):
+class Cast(CStruct):
     _fields_ = [
         ("weights", c_char_p), ("act", c_char_p), ("transform", c_char_p), ("fit", c_char_p), ("reserved", c_void_p * 4)
     ]  # fmt: skip
 
 
-class EvalOptions(ctypes.Structure):
+class EvalOptions(CStruct):
     _fields_ = [
         ("struct_size", c_size_t), ("model", c_char_p), ("against", c_char_p), ("text", c_char_p), ("protocol", c_int),
         ("ctx", c_size_t), ("tokens", c_size_t), ("cast", Cast), ("seed", c_uint64), ("dry_run", c_bool),
@@ -188,7 +224,7 @@ class EvalResult(ctypes.Structure):
     ]  # fmt: skip
 
 
-class ExportOptions(ctypes.Structure):
+class ExportOptions(CStruct):
     _fields_ = [
         ("struct_size", c_size_t), ("model", c_char_p), ("output", c_char_p), ("kind", c_char_p), ("dtype", c_char_p),
         ("dequantize", c_bool), ("zeros_v2", c_bool), ("naive", c_bool), ("progress", CProgress),
@@ -220,9 +256,9 @@ _IDS = POINTER(c_uint32)
 _FUNCTIONS: dict[str, tuple[Any, List[Any]]] = {
     "lb_version": (c_char_p, []),
     "lb_set_threads": (None, [ctypes.c_uint]),
-    "lb_format_describe": (Status, [c_char_p, POINTER(FormatInfo), _ERR]),
+    "lb_format_describe": (Status, [CName, POINTER(FormatInfo), _ERR]),
     "lb_format_listed": (c_char_p, [c_size_t]),
-    "lb_pack": (Status, [c_char_p, c_void_p, c_size_t, c_size_t, POINTER(PackOptions), POINTER(c_void_p), _ERR]),
+    "lb_pack": (Status, [CName, c_void_p, c_size_t, c_size_t, POINTER(PackOptions), POINTER(c_void_p), _ERR]),
     "lb_packed_free": (None, [c_void_p]),
     "lb_unpack": (Status, [c_void_p, c_void_p, _ERR]),
     "lb_packed_format": (c_char_p, [c_void_p]),
@@ -232,11 +268,12 @@ _FUNCTIONS: dict[str, tuple[Any, List[Any]]] = {
     "lb_packed_codes": (Status, [c_void_p, c_void_p, c_void_p, _ERR]),
     "lb_packed_part_count": (c_size_t, [c_void_p]),
     "lb_packed_get_part": (Status, [c_void_p, c_size_t, POINTER(PackedPart), _ERR]),
-    "lb_engine_open": (Status, [c_char_p, POINTER(EngineOptions), POINTER(c_void_p), _ERR]),
+    "lb_engine_open": (Status, [CName, POINTER(EngineOptions), POINTER(c_void_p), _ERR]),
     "lb_engine_close": (None, [c_void_p]),
     "lb_engine_tokenizer": (c_void_p, [c_void_p]),
     "lb_engine_context": (c_size_t, [c_void_p]),
     "lb_engine_vocab": (c_size_t, [c_void_p]),
+    "lb_tokenizer_vocab_size": (c_size_t, [c_void_p]),
     "lb_engine_logits": (Status, [c_void_p, c_void_p, c_size_t, c_size_t, POINTER(CProgress), c_void_p, _ERR]),
     "lb_engine_begin": (Status, [c_void_p, c_void_p, c_size_t, POINTER(GenerateOptions), END_FN, POINTER(c_void_p), _ERR]),
     "lb_engine_abandon": (None, [c_void_p, c_void_p]),
@@ -284,6 +321,9 @@ _bind(lib)
 
 def call(name: str, *arguments: Any) -> None:
     """Calls a function that returns a status and takes an error last; raises Error."""
+    for kind, value in zip(_FUNCTIONS[name][1], arguments):
+        if kind is CName:
+            _check_string("a name", value)
     err = CError()
     status = getattr(lib, name)(*arguments, ctypes.byref(err))
     if status != Status.OK:

@@ -142,7 +142,7 @@ def quantize(model: PathLike, output: PathLike, format: str = "int4-g128", *, ca
             raise TypeError(f"quantize() got an unexpected keyword argument {name!r}")
         setattr(o, name, value.encode() if isinstance(value, str) else value)
     rules = [f"{pattern}={name}" for pattern, name in layers.items()] if isinstance(layers, Mapping) else list(layers)
-    array = (ctypes.c_char_p * max(len(rules), 1))(*[rule.encode() for rule in rules])
+    array = _c.strings([rule.encode() for rule in rules], "layers")
     o.model, o.output, o.format = _c.path_bytes(model), _c.path_bytes(output), format.encode()
     o.calibration = None if calibration is None else _c.path_bytes(calibration)
     o.layer_rules, o.layer_rule_count = array, len(rules)
@@ -218,8 +218,8 @@ def export_kinds() -> List[str]:
 def set_threads(count: int) -> None:
     """How many threads the library may use, in all of this process; 0: the cores that it may use. No result depends
     on it."""
-    if count < 0:
-        raise ValueError("a number of threads is at least 0")
+    if not 0 <= count < 2**32:
+        raise ValueError(f"{count} threads: want 0 to {2**32 - 1}")
     _c.lib.lb_set_threads(count)
 
 

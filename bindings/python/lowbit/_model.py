@@ -120,7 +120,7 @@ def _begin(model: "Model", prompt: Prompt, settings: Mapping[str, Any], stream: 
     o = _c.options(_c.GenerateOptions, "lb_generate_options")
     stops = settings["stop"]
     texts = [stops.encode()] if isinstance(stops, str) else [text.encode() for text in stops]
-    array = (ctypes.c_char_p * max(len(texts), 1))(*texts)
+    array = _c.strings(texts, "stop")
     for name in ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed", "ignore_end",
                  "top_scores"):  # fmt: skip
         if settings[name] is not None:
@@ -253,13 +253,18 @@ class Model:
             return _take_ids("lb_tokenizer_chat", tokenizer, turns, len(messages))
 
     def decode(self, ids: Union[Sequence[int], npt.NDArray[Any]]) -> str:
-        """The text of ids; special tokens give none."""
+        """The text of ids; special tokens give none. ValueError where one is none of the model's."""
+        checked = self._ids(ids)
         stream, text, length = ctypes.c_void_p(), ctypes.POINTER(ctypes.c_char)(), ctypes.c_size_t()
         found: List[bytes] = []
         with self._use() as engine:
-            _c.call("lb_detokenizer_create", _c.lib.lb_engine_tokenizer(engine), ctypes.byref(stream))
+            tokenizer = _c.lib.lb_engine_tokenizer(engine)
+            known = max(self.vocab_size, _c.lib.lb_tokenizer_vocab_size(tokenizer))
+            if checked.size and int(checked.max()) >= known:
+                raise ValueError(f"token id {int(checked.max())} is not below {known}")
+            _c.call("lb_detokenizer_create", tokenizer, ctypes.byref(stream))
             try:
-                for id in self._ids(ids):
+                for id in checked:
                     _c.call("lb_detokenizer_put", stream, int(id), ctypes.byref(text), ctypes.byref(length))
                     found.append(ctypes.string_at(text, length.value))
                 _c.call("lb_detokenizer_finish", stream, ctypes.byref(text), ctypes.byref(length))

@@ -78,7 +78,7 @@ def test_every_listed_format_takes_an_array() -> None:
     x = normal(4, 256)
     found = lowbit.formats()
     assert {"int4-g128", "mxfp4", "nvfp4", "bp2-g64", "bf16"} <= {f.name for f in found}
-    assert {f.family for f in found} == {"float", "int", "mx", "nv", "bp", "sq"}
+    assert {f.family for f in found} == {"float", "int", "mx", "nv", "bp", "sq", "k"}
     for f in found:
         packed = lowbit.pack(x, f.name)
         assert packed.format == f

@@ -7,7 +7,7 @@ import gc
 import threading
 import weakref
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Callable, Iterator, List
 
 import numpy as np
 import pytest
@@ -245,3 +245,55 @@ def test_closing(folder: Path) -> None:
     del dropped
     gc.collect()
     assert not free.alive
+
+
+def test_nothing_is_cut_at_a_zero_byte(model: lowbit.Model, folder: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    calls: List[Callable[[], object]] = [
+        lambda: lowbit.quantize(folder, out + "\0junk", "int4-g32", method="rtn"),
+        lambda: lowbit.quantize(f"{folder}\0junk", out, "int4-g32", method="rtn"),
+        lambda: lowbit.quantize(folder, out, "int4-g32\0junk", method="rtn"),
+        lambda: lowbit.quantize(folder, out, "int4-g32", method="rtn\0junk"),
+        lambda: lowbit.quantize(folder, out, "int4-g32", method="rtn", layers=["*=int8-g32\0junk"]),
+        lambda: lowbit.export(folder, out + "\0junk", "safetensors"),
+        lambda: lowbit.export(folder, out, "safetensors\0junk"),
+        lambda: lowbit.evaluate(folder, f"{folder}\0junk"),
+        lambda: lowbit.evaluate(folder, folder, weights="int4-g32\0junk"),
+        lambda: lowbit.load(f"{folder}\0junk"),
+        lambda: lowbit.load(folder, kv="f32\0junk"),
+        lambda: lowbit.format_info("int4-g32\0junk"),
+        lambda: lowbit.pack(np.zeros((1, 32)), "int4-g32\0junk"),
+        lambda: lowbit.pack(np.zeros((1, 32)), "int4-g32", fit="range\0junk"),
+        lambda: model.generate("the", stop="a\0b"),
+        lambda: model.encode_chat([{"role": "user\0", "content": "hi"}]),
+        lambda: model.encode_chat([{"role": "user", "content": "hi\0there"}]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="zero byte"):
+            call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_that_do_not_fit_are_refused(model: lowbit.Model, folder: Path, tmp_path: Path) -> None:
+    calls: List[Callable[[], object]] = [
+        lambda: model.generate("the", top_k=-1),
+        lambda: model.generate("the", max_tokens=-1),
+        lambda: model.generate("the", max_tokens=2**64),
+        lambda: model.generate("the", seed=-1),
+        lambda: model.generate("the", top_scores=-1),
+        lambda: lowbit.load(folder, context=-1),
+        lambda: lowbit.load(folder, sequences=2**64 + 1),
+        lambda: lowbit.quantize(folder, tmp_path / "q", "int4-g32", method="rtn", samples=-1),
+        lambda: lowbit.evaluate(folder, folder, ctx=-5),
+        lambda: lowbit.set_threads(2**32 + 1),
+        lambda: lowbit.set_threads(-1),
+        lambda: model.decode([2**32 - 1]),
+        lambda: model.decode([ord("a"), tiny.VOCAB]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="want|below"):
+            call()
+    assert model.decode([ord("a"), tiny.VOCAB - 1]) == "a"
+    with pytest.raises(lowbit.Error):
+        model.decode([-1])
+    assert list(tmp_path.iterdir()) == []
