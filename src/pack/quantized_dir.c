@@ -161,12 +161,20 @@ json_t *lb_quantized_dir_kept(const lb_quantized_dir *dir)
     return notes;
 }
 
-static bool has_file(const lb_quantized_dir *dir, const char *name)
+static lb_status look_for(const lb_quantized_dir *dir, const char *name, bool *there, lb_error *err)
 {
     char *path = lb_path_join(dir->partial, name);
-    const bool there = path && lb_path_exists(path);
+    if (!path)
+        return no_memory(err);
+    *there = lb_path_exists(path);
     lb_free(path);
-    return there;
+    return LB_OK;
+}
+
+static bool has_notes(const lb_quantized_dir *dir)
+{
+    bool there;
+    return look_for(dir, notes_name, &there, NULL) == LB_OK && there;
 }
 
 void lb_quantized_dir_close(lb_quantized_dir *dir)
@@ -174,7 +182,7 @@ void lb_quantized_dir_close(lb_quantized_dir *dir)
     if (!dir)
         return;
     /* Only a folder of this run in which nothing is finished is worth nothing. */
-    if (dir->ours && !dir->finished && lb_quantized_dir_done(dir) == 0 && !has_file(dir, notes_name))
+    if (dir->ours && !dir->finished && lb_quantized_dir_done(dir) == 0 && !has_notes(dir))
         (void)lb_remove_directory(dir->partial, NULL);
     lb_unlock_directory(dir->lock);
     lb_free(dir->path);
@@ -565,8 +573,11 @@ static lb_status write_tokenizer(const lb_quantized_dir *dir, lb_error *err)
 {
     const lb_checkpoint *source = &dir->weights->checkpoint;
     if (lb_path_is_directory(source->path)) {
+        bool json, model;
         LB_TRY(lb_copy_beside(source->path, dir->partial, err));
-        if (has_file(dir, "tokenizer.json") || has_file(dir, "tokenizer.model"))
+        LB_TRY(look_for(dir, "tokenizer.json", &json, err));
+        LB_TRY(look_for(dir, "tokenizer.model", &model, err));
+        if (json || model)
             return LB_OK;
     }
     LB_TRY(save_beside(dir, "tokenizer.json", source->tokenizer, err));
