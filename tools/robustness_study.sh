@@ -15,6 +15,7 @@ text=$1 valid=$2 folder=$3 part=${4:-all}
 LOWBIT=${LOWBIT:-$(dirname "$0")/../build/lowbit}
 steps=${STEPS:-6000} tokens=${TOKENS:-1024} seeds=${SEEDS:-1 2 3}
 threads=(--threads "${THREADS:-$(nproc)}")
+[ "$steps" -ge 120 ] || { echo "tools/robustness_study.sh: STEPS is $steps, want 120 or more" >&2; exit 2; }
 decay=$((steps / 9))                               # steps of a branch
 shape=(--hidden 128 --layers 4 --heads 4 --ffn 384 --vocab 257 --ctx 128 --batch "$tokens" --warmup $((steps / 60))
     --valid-every $((steps / 20)) --valid-tokens 32768 --log-every $((steps / 120)))

@@ -347,6 +347,13 @@ bool lb_path_same(const char *a, const char *b)
            first.st_ino == second.st_ino;
 }
 
+char *lb_path_absolute(const char *path)
+{
+    char *real = realpath(path, NULL), *copy = real ? lb_strdup(real) : NULL;
+    free(real);
+    return copy;
+}
+
 /* The folder where a file really is, to be given to free; NULL where there is none. */
 static char *real_folder(const char *path)
 {

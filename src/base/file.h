@@ -60,6 +60,8 @@ bool lb_path_same(const char *a, const char *b);
 bool lb_path_belongs(const char *path, const char *anchor);
 
 /* "folder/name" in new memory (lb_free); NULL when there is none left. */
+/* The path from the root, links followed; NULL where nothing is there, or without memory. */
+char *lb_path_absolute(const char *path);
 char *lb_path_join(const char *folder, const char *name);
 /* The folder that holds `path` ("." where it has no slash); lb_free. Trailing slashes are ignored. */
 char *lb_path_parent(const char *path);

@@ -94,11 +94,25 @@ static double number(const json_t *object, const char *key, bool *whole)
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
-/* A row that lacks something is measured again. */
-static void read_row(const lb_robust_study *study, const json_t *entry, lb_robust_row *row)
+static bool same(double a, double b)
+{
+    return a == b || (isnan(a) && isnan(b));
+}
+
+/* Whether a row is about this very checkpoint: a run that was trained anew in the same folder has another past. */
+static bool is_of(const lb_robust_point *point, const json_t *entry)
+{
+    bool whole = true;
+    const double rate = number(entry, "learning_rate", &whole), loss = number(entry, "train_loss", &whole);
+    return whole && same(rate, point->rate) && same(loss, point->train_loss);
+}
+
+/* A row that lacks something, or is of another run, is measured again. */
+static void read_row(const lb_robust_study *study, const lb_robust_point *point, const json_t *entry,
+                     lb_robust_row *row)
 {
     const json_t *quantized = json_object_get(entry, "quantized");
-    bool whole = true;
+    bool whole = is_of(point, entry);
     *row = (lb_robust_row){.loss = number(entry, "loss", &whole),
                            .norm = number(entry, "weight_norm", &whole),
                            .crest = number(entry, "crest", &whole)};
@@ -130,7 +144,7 @@ lb_status lb_robust_take_over(lb_robust_study *study, lb_error *err)
     {
         lb_robust_row *row = st == LB_OK ? find_row(study, entry) : NULL;
         if (row) {
-            read_row(study, entry, row);
+            read_row(study, &study->points.points[row - study->rows], entry, row);
             study->taken_over += row->done;
         }
     }
@@ -359,6 +373,7 @@ lb_status lb_robust_check(lb_robust_study *study, lb_error *err)
 {
     const char *model = study->points.points[0].model;
     json_t *recipes = json_object();
+    lb_mapping text = {0};
     lb_status st =
         recipes ? check_text(study, model, err) : lb_fail(err, LB_ENOMEM, "no memory for settings");
     for (size_t f = 0; st == LB_OK && f < study->format_count; f++) {
@@ -372,13 +387,17 @@ lb_status lb_robust_check(lb_robust_study *study, lb_error *err)
         if (st == LB_OK && json_object_set_new(recipes, study->formats[f], recipe) != 0)
             st = lb_fail(err, LB_ENOMEM, "no memory for settings");
     }
+    if (st == LB_OK)
+        st = lb_map_open(study->text, &text, err);
     if (st == LB_OK) {
-        study->settings =
-            json_pack("{s:o, s:I, s:I, s:O}", "text", lb_json_text(study->text), "ctx",
-                      (json_int_t)study->ctx, "tokens", (json_int_t)study->tokens, "recipes", recipes);
+        study->settings = json_pack("{s:o, s:I, s:I, s:I, s:O}", "text", lb_json_text(study->text),
+                                    "text_bytes", (json_int_t)text.size, "ctx", (json_int_t)study->ctx,
+                                    "tokens", (json_int_t)study->tokens, "recipes", recipes);
         st = study->settings ? LB_OK : lb_fail(err, LB_ENOMEM, "no memory for settings");
     }
 done:
+    if (text.data)
+        lb_map_close(&text);
     json_decref(recipes);
     return st;
 }

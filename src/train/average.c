@@ -175,14 +175,45 @@ static lb_status compare(const average *a, size_t index, lb_error *err)
     return LB_OK;
 }
 
+/* Of a configuration what the weights are the weights of: not how they are stored, or by whom. */
+static json_t *architecture(const json_t *config)
+{
+    static const char *const others[] = {"torch_dtype", "dtype", "transformers_version", "_name_or_path",
+                                         "use_cache"};
+    json_t *copy = json_copy((json_t *)(uintptr_t)config);
+    for (size_t i = 0; copy && i < sizeof others / sizeof *others; i++)
+        (void)json_object_del(copy, others[i]);
+    return copy;
+}
+
+static lb_status compare_configs(const average *a, size_t index, lb_error *err)
+{
+    json_t *last = architecture(a->opened[a->count - 1].config), *one = architecture(a->opened[index].config);
+    const char *key;
+    json_t *value;
+    lb_status st = last && one ? LB_OK : no_memory(err);
+    json_object_foreach(last, key, value)
+    {
+        if (st == LB_OK && !json_equal(value, json_object_get(one, key)))
+            st = lb_fail(err, LB_EINVAL,
+                         "%s: \"%.60s\" of its configuration is not that of %s: the models differ",
+                         a->paths[index], key, a->paths[a->count - 1]);
+    }
+    json_decref(last);
+    json_decref(one);
+    return st;
+}
+
 static lb_status open_all(average *a, lb_error *err)
 {
     size_t largest = 0;
     LB_TRY(lb_alloc_array(&a->opened, a->count, sizeof *a->opened, "averaging", err));
     for (; a->opened_count < a->count; a->opened_count++)
         LB_TRY(lb_checkpoint_open(a->paths[a->opened_count], &a->opened[a->opened_count], err));
-    for (size_t i = 0; i < a->count; i++)
+    for (size_t i = 0; i < a->count; i++) {
         LB_TRY(compare(a, i, err));
+        LB_TRY(compare_configs(a, i, err));
+    }
     const lb_tensor_set *last = &a->opened[a->count - 1].tensors;
     LB_TRY(lb_alloc_array(&a->tensors, last->count, sizeof *a->tensors, "averaging", err));
     for (size_t i = 0; i < last->count; i++) {
@@ -240,6 +271,10 @@ static lb_status next_tensor(void *user, size_t index, const void **data, lb_err
         lb_parallel_for(n, GRAIN, add_or_store, &j);
         lb_tensor_forget(&a->opened[i].tensors, from);
     }
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(a->sum[i]))
+            return lb_fail(err, LB_EFORMAT, "averaging: number %zu of %.100s is %g, not a finite number", i,
+                           t->name, a->sum[i]);
     j.out = a->out;
     lb_parallel_for(n, GRAIN, add_or_store, &j);
     *data = a->out;

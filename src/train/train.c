@@ -48,7 +48,8 @@ typedef struct trainer {
     float *grads;
     uint32_t *ids, *targets; /* of micro_tokens */
     int lock;
-    bool made; /* the folder is new */
+    bool made, made_data; /* the folder is new, the tokens in it are */
+    char *data, *from; /* those of the options, from the root: a run may be resumed from anywhere */
     /* This process's part of the run. */
     double began;
     uint64_t began_step;
@@ -78,6 +79,8 @@ static void trainer_free(trainer *t)
     json_decref(t->record);
     json_decref(t->parent);
     lb_free(t->parent_data);
+    lb_free(t->data);
+    lb_free(t->from);
     json_decref(t->config_json);
     if (t->lock >= 0)
         lb_unlock_directory(t->lock);
@@ -150,10 +153,14 @@ static lb_status open_corpus(trainer *t, lb_error *err)
                                          o->sample_bytes ? o->sample_bytes : DEFAULT_SAMPLE_BYTES};
     char *folder = o->data ? lb_strdup(o->data) : lb_path_join(o->output, "data");
     lb_status st = folder ? LB_OK : no_memory(err);
-    if (st == LB_OK && !lb_path_exists(folder))
-        st = o->text_count
-                 ? lb_corpus_make(folder, &source, &o->progress, err)
-                 : lb_fail(err, LB_EINVAL, "training: no text is given, and %s is not there", folder);
+    if (st == LB_OK && !lb_path_exists(folder)) {
+        st = o->text_count ? lb_corpus_make(folder, &source, &o->progress, err)
+                           : lb_fail(err, LB_EINVAL,
+                                     "training: no text is given, and %s is not there; --data says where the "
+                                     "tokens are",
+                                     folder);
+        t->made_data = st == LB_OK && !o->data;
+    }
     if (st == LB_OK)
         st = lb_corpus_open(folder, &t->corpus, err);
     if (st == LB_OK)
@@ -232,8 +239,14 @@ static lb_status check_schedule(const trainer *t, uint64_t step, lb_error *err)
 static lb_status check_end(const trainer *t, lb_error *err)
 {
     const uint64_t step = t->state.position.step;
-    if (t->o.resume || step < t->schedule.steps)
+    if (step < t->schedule.steps || (t->o.resume && step == t->schedule.steps))
         return LB_OK;
+    if (t->o.resume)
+        return lb_fail(err, LB_EINVAL,
+                       "%s is at step %" PRIu64 ", and %" PRIu64 " tokens are %" PRIu64
+                       " steps of %zu: a run cannot be "
+                       "made shorter than it is",
+                       t->o.output, step, t->o.tokens, t->schedule.steps, t->o.batch_tokens);
     return lb_fail(err, LB_EINVAL,
                    "%s is at step %" PRIu64 ", and %" PRIu64 " tokens are %" PRIu64
                    " steps of %zu: nothing is left to train; give more --tokens",
@@ -329,6 +342,18 @@ static lb_status make_room(trainer *t, lb_error *err)
     return LB_OK;
 }
 
+/* What run.json keeps of paths. */
+static lb_status keep_paths(trainer *t, lb_error *err)
+{
+    t->data = t->o.data ? lb_path_absolute(t->o.data) : NULL;
+    t->from = t->o.from ? lb_path_absolute(t->o.from) : NULL;
+    if (t->o.data && !t->data)
+        return no_memory(err);
+    t->o.data = t->data;
+    t->o.from = t->from ? t->from : t->o.from; /* a resumed run can do without what it began from */
+    return LB_OK;
+}
+
 static lb_status check_average(trainer *t, lb_error *err)
 {
     const lb_run_plan plan = {.run = t->o.output,
@@ -362,15 +387,16 @@ static lb_status open_run(trainer *t, lb_error *err)
                        t->o.output);
     LB_TRY(make_room(t, err));
     LB_TRY(find_state(t, err));
-    LB_TRY(check_schedule(t, t->state.position.step, err));
     LB_TRY(check_end(t, err));
+    LB_TRY(check_schedule(t, t->state.position.step, err));
     if (t->o.save_every == 0)
         t->o.save_every = t->schedule.steps < 10 ? 1 : (size_t)(t->schedule.steps / 10);
     if (t->o.valid_every == 0)
         t->o.valid_every = t->o.save_every;
     LB_TRY(check_average(t, err));
-    LB_TRY(save_record(t, err));
-    return lb_train_log_open(t->o.output, t->state.position.step, &t->log, err);
+    LB_TRY(keep_paths(t, err));
+    LB_TRY(lb_train_log_open(t->o.output, t->state.position.step, &t->log, err));
+    return save_record(t, err); /* the last: what is refused changes nothing */
 }
 
 /* ---- Checkpoints ---------------------------------------------------------------------------------------- */
@@ -553,6 +579,17 @@ static lb_status run(trainer *t, lb_error *err)
     return st;
 }
 
+/* Of a run that was refused, not even its tokens: another text may be wanted. */
+static void leave_nothing(const trainer *t)
+{
+    char *data = t->made_data ? lb_path_join(t->o.output, "data") : NULL;
+    if (data)
+        (void)lb_remove_directory(data, NULL);
+    if (t->made)
+        (void)rmdir(t->o.output);
+    lb_free(data);
+}
+
 lb_status lb_train(const lb_train_options *options, lb_train_result *result, lb_error *err)
 {
     trainer t = {.lock = -1, .row = {.loss = NAN}};
@@ -560,11 +597,13 @@ lb_status lb_train(const lb_train_options *options, lb_train_result *result, lb_
     lb_train_options_init(&t.o);
     LB_TRY(lb_options_adopt(&t.o, sizeof t.o, options, "lb_train_options", err));
     lb_status st = open_run(&t, err);
-    if (st != LB_OK && t.made)
-        (void)rmdir(t.o.output); /* which it is only while nothing is in it */
+    if (st != LB_OK && !lb_run_exists(t.o.output))
+        leave_nothing(&t);
     const uint64_t first = t.state.position.step;
     if (st == LB_OK)
         st = run(&t, err);
+    if (st != LB_OK && t.began > 0.0) /* rows since the last checkpoint say how it came to that */
+        (void)lb_train_log_flush(&t.log, NULL);
     if (st == LB_ECANCELED && t.state.position.step > first) {
         lb_error other; /* the sentence about the interruption stays, unless the state could not be saved */
         const lb_status saved = save_checkpoint(&t, LB_INTERRUPTED_NAME, &other);

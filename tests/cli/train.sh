@@ -127,6 +127,27 @@ stderr_has 'empty: is empty'
 printf 'The cat.' >"$work/short"
 expect 1 train --text "$work/text" --valid "$work/short" --data "$work/short_data" -o "$work/never3" --tokens 3840 "${small[@]}"
 stderr_has 'tokens of held-out text, want more than a sequence of 32'
+head -c 20 "$work/text" >"$work/bit"
+expect 1 train --text "$work/bit" -o "$work/again" --tokens 3840 "${small[@]}"
+expect 0 train --text "$work/text" -o "$work/again" --tokens 3840 "${small[@]}" -q # and the right text is not refused then
+mkdir "$work/mine"
+expect 1 train --text "$work/text" -o "$work/mine" --tokens 3840 "${small[@]}" --average latest:99
+[ -z "$(ls -A "$work/mine")" ] || bad 'train: a refused run left tokens'
+cp -r "$work/run" "$work/same"
+printf '\0\1\2' >"$work/same/log.csv"
+expect 1 train --resume -o "$work/same" --tokens 5120
+cmp -s "$work/run/run.json" "$work/same/run.json" || bad 'train: a refused --resume changed run.json'
+expect 1 train --resume -o "$work/run" --tokens 640
+stderr_has 'a run cannot be made shorter than it is'
+expect 1 train --data "$work/run/data" -o "$work/wild" --tokens 64000 "${small[@]}" --lr 1000 --clip 0 --log-every 1
+stderr_has 'try a lower learning rate'
+[ "$(wc -l <"$work/wild/log.csv")" -gt 2 ] || bad 'train: no log of how the loss went'
+(cd "$work" && "$LOWBIT" train --data run/data -o far --tokens 1280 "${small[@]}" --schedule constant -q >/dev/null)
+expect 0 train --resume -o "$work/far" --tokens 2560 -q # from another folder than it began in
+cp -r "$work/run/step-00000010" "$work/other"
+sed -i 's/"rope_theta": [0-9.]*/"rope_theta": 5000.0/' "$work/other/config.json"
+expect 1 average "$work/other" "$work/run/step-00000030" -o "$work/never"
+stderr_has '"rope_theta" of its configuration is not that of'
 [ ! -e "$work/never" ] && [ ! -e "$work/never2" ] && [ ! -e "$work/never3" ] || bad 'train: a refused run left a folder'
 
 [ "$failures" -eq 0 ] || { echo "$failures failed"; exit 1; }
