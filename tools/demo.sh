@@ -101,9 +101,9 @@ bundled_model() {
     row 'AWQ, int2-g64' --format int2-g64 --method rtn --transform awq
     row 'GPTQ, int2-g64' --format int2-g64
     row 'GPTQ after a rotation, int2-g64' --format int2-g64 --transform hadamard
-    row 'SignRoundV2, int2-g64' --format int2-g64 --method signround --iters 40
+    row 'SignRoundV2, int2-g64' --format int2-g64 --method signround --iters 24
     row 'BPDQ, two bit planes, bp2-g128' --format bp2-g128 --method bpdq
-    row 'BPDQ, trained at the end, bp2-g128' --format bp2-g128 --method bpdq --polish 48
+    row 'BPDQ, trained at the end, bp2-g128' --format bp2-g128 --method bpdq --polish 32
     mv "$folder/model" "$folder/two-bits"
     row 'SQ-format, 4 and 2 bits in a bank' --format sq4/2-b64-s0.875
     row 'GPTQ, 2, 3 and 4 bits where they matter' --target-bits 2.5 --candidates int2-g64,int3-g64,int4-g64 \
