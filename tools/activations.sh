@@ -116,5 +116,5 @@ for method, lines in fronts.items():
 EOF_PYTHON
 for method in rtn gptq; do
     [ ! -s "$folder/fronts-$method" ] || "$(dirname "$0")/plot_fronts.sh" "Inputs of two widths beside integers, weights int4-g128, $method" \
-        <"$folder/fronts-$method" >"$folder/activations-$method.svg"
+        "$folder/activations-$method.svg" <"$folder/fronts-$method"
 done

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Draws divergence against what it is paid with, a panel for each price, and the Pareto front of every family:
-#   tools/plot_fronts.sh TITLE < TABLE > PICTURE.svg
+#   tools/plot_fronts.sh TITLE PICTURE.svg < TABLE
 # TABLE has tabs: "family", "kl", and a column for each price; "-" where there is none. A price whose name begins with
-# "+" is a gain: more is better. Needs gnuplot and python3.
+# "+" is a gain: more is better. Needs python3; without gnuplot it says so, and makes no picture.
 set -euo pipefail
-[ $# -eq 1 ] || { sed -n '3,7s/^# *//p' "$0" >&2; exit 2; }
-command -v gnuplot >/dev/null 2>&1 || { echo "no picture: gnuplot is missing (Debian: apt install gnuplot-nox)" >&2; exit 1; }
+[ $# -eq 2 ] || { sed -n '3,7s/^# *//p' "$0" >&2; exit 2; }
+command -v gnuplot >/dev/null 2>&1 || { echo "no picture: gnuplot is missing (Debian: apt install gnuplot-nox)" >&2; exit 0; }
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cat >"$scratch/table"
@@ -48,4 +48,4 @@ for i, panel in enumerate(panels):
         print("unset ylabel\nunset key")
     print('set xlabel "%s"\nplot %s' % (panel.lstrip("+"), ", ".join(curves)))
 EOF_PYTHON
-gnuplot "$scratch/plot"
+gnuplot "$scratch/plot" >"$2"

@@ -12,7 +12,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cat >"$scratch/table"
 python3 - "$scratch/table" "${1:-}" <<'EOF_PYTHON'
-import csv, re, statistics, sys
+import csv, re, statistics, subprocess, sys
 rows = list(csv.DictReader(open(sys.argv[1])))
 formats = [key[:-6] for key in rows[0] if key.endswith("_error")]
 measures = ["loss"] + [f + m for f in formats for m in ("_loss", "_error", "_kl_mean")]
@@ -62,9 +62,8 @@ def ranks(numbers):
         i = j + 1
     return out
 
-print("\nRank correlations with the error at %s, %d checkpoints without averages and soups:" % (
-    formats[0], sum(not r["average"] and not r["run"].startswith("soup") for r in rows)))
 plain = [r for r in rows if not r["average"] and not r["run"].startswith("soup")]
+print("\nRank correlations with the error at %s, %d checkpoints without averages and soups:" % (formats[0], len(plain)))
 for column in ("loss", "tokens", "learning_rate", "weight_norm", "crest"):
     a, b = (ranks([float(r[c]) for r in plain]) for c in (column, formats[0] + "_error"))
     print("- %s: %+.2f" % (column, statistics.correlation(a, b)))
@@ -77,10 +76,13 @@ def course(kind, average, column):
             places.setdefault(int(row["tokens"]), []).append(float(row[column]))
     return [(t / 1e6, statistics.mean(v), statistics.stdev(v) if len(v) > 1 else 0.0) for t, v in sorted(places.items())]
 
+average = next((r["average"] for r in rows if r["average"]), None)
+
 def draw(path, column, scale, title, unit):
+    ends = [int(r["tokens"]) / 1e6 for r in plain]
     out = ['set terminal svg size 840,520 font "sans-serif,14" background "#ffffff"', 'set output "%s"' % path,
            'set title "%s"' % title, 'set xlabel "million tokens"', 'set ylabel "%s"' % unit, 'set grid lc rgb "#dddddd"',
-           'set key outside right top Left reverse samplen 2', 'set yrange [0:*]', 'set xrange [0.7:7.1]']
+           'set key outside right top Left reverse samplen 2', 'set yrange [0:*]', 'set xrange [%g:%g]' % (0.7 * min(ends), 1.04 * max(ends))]
     curves, kinds = [], [("base", "η 0.003, λ 0.3"), ("lr0.001", "η 0.001"), ("lr0.01", "η 0.01"), ("wd0.1", "λ 0.1"),
                          ("cosine", "cosine")]
     def curve(name, points, color, style, label):
@@ -91,8 +93,8 @@ def draw(path, column, scale, title, unit):
     for number, ((kind, label), color) in enumerate(zip(kinds, colors)):
         trunk = course(kind, "", column)
         curve("t%d" % number, trunk, color, "lw 2", label)
-        end = course(kind + "-decay6000", "", column)
-        mean = course(kind, "latest:10:50", column)
+        end = course(kind + base[len("base"):], "", column)
+        mean = course(kind, average, column)
         if end:
             curve("e%d" % number, trunk[-1:] + end, color, "lw 2 dt 2", "…, decayed")
         if mean:
@@ -101,7 +103,6 @@ def draw(path, column, scale, title, unit):
     subprocess.run(["gnuplot"], input="\n".join(out), text=True, check=True)
 
 if sys.argv[2]:
-    import subprocess
     name = formats[0]
     draw(sys.argv[2] + "/training-error.svg", name + "_error", 100, "Quantization error at %s, mean and spread of the seeds" % name,
          "quantized loss / loss - 1, %")

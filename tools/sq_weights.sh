@@ -136,4 +136,4 @@ with open(folder + "/fronts", "w") as f:
                 r["predicted_speedup"], r["measured_speedup"] or "-"))
 EOF_PYTHON
 [ "$(wc -l <"$folder/fronts")" -lt 2 ] ||
-    "$(dirname "$0")/plot_fronts.sh" "SQ-format for weights beside integers, GPTQ" <"$folder/fronts" >"$folder/sq-weights.svg"
+    "$(dirname "$0")/plot_fronts.sh" "SQ-format for weights beside integers, GPTQ" "$folder/sq-weights.svg" <"$folder/fronts"

@@ -90,13 +90,6 @@ static lb_status type_of_integers(const lb_weight *w, lb_dtype *out, lb_error *e
     return LB_OK;
 }
 
-/* Blocks of GGUF that no format has go out as they came in. */
-static bool is_copied(const lb_weight *weight)
-{
-    return lb_format_is_float(&weight->format) && weight->foreign.kind == LB_PACKED_HERE && weight->tensor &&
-           lb_dtype_block_elems(weight->tensor->dtype) > 1;
-}
-
 lb_status lb_gguf_type_for(const lb_weight *weight, lb_dtype *out, lb_error *err)
 {
     const lb_format *f = &weight->format;
@@ -109,7 +102,7 @@ lb_status lb_gguf_type_for(const lb_weight *weight, lb_dtype *out, lb_error *err
         *out = types[f->bits - 2];
         return LB_OK;
     }
-    if (is_copied(weight)) {
+    if (lb_export_is_gguf_block(weight)) { /* it goes out as it came in */
         *out = weight->tensor->dtype;
         return LB_OK;
     }
@@ -181,7 +174,7 @@ done:
 lb_status lb_gguf_blocks(const lb_weight *weight, lb_dtype type, size_t index, lb_export_row *row,
                          uint8_t *out, lb_error *err)
 {
-    if (is_copied(weight)) {
+    if (lb_export_is_gguf_block(weight)) {
         const lb_tensor *t = weight->tensor;
         const size_t bytes = weight->cols / lb_dtype_block_elems(type) * lb_dtype_block_bytes(type);
         memcpy(out, t->data + lb_tensor_stored_row(t, index) * bytes, bytes);

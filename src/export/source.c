@@ -87,14 +87,19 @@ void lb_export_list_free(lb_export_list *list)
 bool lb_export_has_codes(const lb_weight *weight)
 {
     return !lb_format_is_float(&weight->format) || weight->foreign.kind != LB_PACKED_HERE ||
-           (weight->tensor && lb_dtype_block_elems(weight->tensor->dtype) > 1);
+           lb_export_is_gguf_block(weight);
+}
+
+bool lb_export_is_gguf_block(const lb_weight *weight)
+{
+    return weight->tensor && lb_dtype_block_elems(weight->tensor->dtype) > 1;
 }
 
 const char *lb_export_codes_name(const lb_weight *weight)
 {
     if (!lb_format_is_float(&weight->format))
         return weight->format.name;
-    if (weight->foreign.kind == LB_PACKED_HERE)
+    if (lb_export_is_gguf_block(weight))
         return lb_dtype_name(weight->tensor->dtype);
     return weight->foreign.order ? "integers with columns in an order of their own"
                                  : "integers with scales or zeros that no format of lowbit has";

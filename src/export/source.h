@@ -27,6 +27,8 @@ void lb_export_list_free(lb_export_list *list);
 /* Whether a weight consists of codes: of a format, or (read as the values that they stand for) of a block type
  * of GGUF or a layer of another tool that no format has. */
 bool lb_export_has_codes(const lb_weight *weight);
+/* Whether they are such a block type. */
+bool lb_export_is_gguf_block(const lb_weight *weight);
 /* What they are called, for messages. */
 const char *lb_export_codes_name(const lb_weight *weight);
 /* "; --to KIND holds it" where another kind does and integers with scales do not, or "". */

@@ -44,19 +44,12 @@ cmp -s "$work/a.gguf" "$work/many.gguf" || bad "four exports at once: another fi
 nothing_temporary "$work"
 
 # A run that was killed, by SIGKILL and by a terminal that closed, and the same again.
-wait_for() { # wait_for FILE: up to 20 s
-    for _ in $(seq 2000); do
-        [ -e "$1" ] && return 0
-        sleep 0.01
-    done
-    return 1
-}
 "$LB_BUILD/make_tiny_model" "$work/wide" seed=8 tokenizer=bpe hidden=256 ffn=512 layers=2 || bad "no wide model"
 study=(study "$work/wide" --text "$text" --tokens 2048 --tensor-tokens 2048 --threads 1 -q)
 for signal in HUP KILL; do
     "$LOWBIT" "${study[@]}" -o "$work/study" >"$work/out" 2>"$work/err" &
     process=$!
-    wait_for "$work/study.partial" || bad "$signal: no study.partial"
+    wait_until test -e "$work/study.partial" || bad "$signal: no study.partial"
     expect 1 "${study[@]}" -o "$work/study"
     stderr_has "study.partial is in use by another lowbit process"
     one_sentence

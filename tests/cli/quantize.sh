@@ -297,17 +297,10 @@ absent "$work/no.partial"
 "$LB_BUILD/make_tiny_model" "$work/deep" seed=6 layers=8 hidden=64 ffn=160 context=256
 flags=(--format int4-g32 --samples 16 --threads 1)
 expect 0 quantize "$work/deep" -o "$work/whole" "${flags[@]}" -q
-wait_for() { # wait_for FILE: up to 20 s
-    for _ in $(seq 2000); do
-        [ -e "$1" ] && return 0
-        sleep 0.01
-    done
-    return 1
-}
 for block in 00001 00004 00006; do
     "$LOWBIT" quantize "$work/deep" -o "$work/killed" "${flags[@]}" >"$work/out" 2>"$work/err" &
     process=$!
-    wait_for "$work/killed.partial/model-$block-of-00009.safetensors" || bad "no block $block"
+    wait_until test -e "$work/killed.partial/model-$block-of-00009.safetensors" || bad "no block $block"
     kill -KILL "$process" 2>/dev/null
     wait "$process" 2>/dev/null
     [ -d "$work/killed" ] && { rm -rf "$work/killed"; continue; } # it was faster than we
@@ -329,7 +322,7 @@ expect 0 quantize "$work/deep" -o "$work/whole_learned" "${learning[@]}" -q
 for file in model-00008-of-00009 lowbit-learned-00001 lowbit-learned-00008; do
     "$LOWBIT" quantize "$work/deep" -o "$work/killed" "${learning[@]}" >"$work/out" 2>"$work/err" &
     process=$!
-    wait_for "$work/killed.partial/$file.safetensors" || bad "no $file"
+    wait_until test -e "$work/killed.partial/$file.safetensors" || bad "no $file"
     kill -KILL "$process" 2>/dev/null
     wait "$process" 2>/dev/null
     [ -d "$work/killed" ] && { rm -rf "$work/killed"; continue; } # it was faster than we
@@ -353,7 +346,7 @@ for signal in INT TERM; do
         >"$work/out" 2>"$work/err" &
     process=$!
     name="quantize and SIG$signal"
-    wait_for "$work/stopped.partial/model-00002-of-00009.safetensors" || bad "$name: no block"
+    wait_until test -e "$work/stopped.partial/model-00002-of-00009.safetensors" || bad "$name: no block"
     kill "-$signal" "$process"
     wait "$process"
     code=$?

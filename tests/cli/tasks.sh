@@ -107,7 +107,7 @@ for _ in $(seq 400); do cat "$work/gsm8k"; done >"$work/long"
 "$LOWBIT" tasks "$model" --task piqa --data "$work/piqa" --task gsm8k --data "$work/long" --most 90 --threads 1 \
     --items "$work/stopped" >"$work/out" 2>"$work/err" &
 process=$!
-for _ in $(seq 2000); do grep -qx gsm8k "$work/err" && break; sleep 0.01; done
+wait_until grep -qx gsm8k "$work/err"
 kill -TERM "$process"
 wait "$process"
 [ $? -eq 130 ] || bad 'tasks, stopped: not exit status 130'

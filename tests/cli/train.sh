@@ -35,10 +35,7 @@ PY
 endless=(train --data "$work/run/data" --schedule constant "${small[@]}")
 "$LOWBIT" "${endless[@]}" -o "$work/broken" --tokens 1000000000 2>"$work/err" >"$work/out" &
 pid=$!
-for _ in $(seq 1 400); do
-    grep -q '^step 5/' "$work/err" && break
-    sleep 0.05
-done
+wait_until grep -q '^step 5/' "$work/err"
 kill -INT "$pid" # ignored by background jobs of a shell without job control, so:
 kill -TERM "$pid"
 wait "$pid"
@@ -92,10 +89,7 @@ expect 1 average "$work/run" --latest 9 -o "$work/never"
 "$LOWBIT" train --data "$work/run/data" --schedule constant -o "$work/mean_run" --tokens 100000000 "${small[@]}" \
     --average latest:2 >/dev/null 2>"$work/err" & # the average is not forgotten where a run is told to stop
 pid=$!
-for _ in $(seq 1 400); do
-    grep -q '^step 15/' "$work/err" && break
-    sleep 0.05
-done
+wait_until grep -q '^step 15/' "$work/err"
 kill -TERM "$pid"
 wait "$pid"
 step=$(od -An -t u8 -j 8 -N 8 "$work/mean_run/interrupted/training-state.bin" | tr -d ' ')

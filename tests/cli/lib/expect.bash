@@ -41,6 +41,15 @@ expect() {
     got=$?
     [ "$got" -eq "$want" ] || bad "$name: exit $got, wanted $want"
 }
+# wait_until COMMAND...: until it succeeds, 20 s at most
+wait_until() {
+    local _
+    for _ in $(seq 2000); do
+        "$@" && return 0
+        sleep 0.01
+    done
+    return 1
+}
 stdout_has() { grep -qF -- "$1" "$work/out" || bad "$name: stdout lacks \"$1\""; }
 silent_stdout() { [ ! -s "$work/out" ] || bad "$name: stdout is not empty"; }
 silent_stderr() { [ ! -s "$work/err" ] || bad "$name: stderr is not empty"; }
